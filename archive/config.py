@@ -1,0 +1,178 @@
+"""The one table of settings: name, default, unit, help; TOML below environment below command line.
+
+A setting is a field of a section; `DICOM_ARCHIVE_<SECTION>_<KEY>` is its environment variable and `[section] key = value`
+its place in the TOML file. `docs/settings.md` and `config/dicom-archive.toml` are written from here (`scripts/settings`), and a test
+fails where they differ.
+"""
+
+import os
+import platform
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from archive.errors import WrongUse
+
+ENVIRONMENT_PREFIX = "DICOM_ARCHIVE_"
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:
+    """One row of the table."""
+    return Field(default, description=help, json_schema_extra={"unit": unit}, validate_default=True, **limits)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:64] or "node"
+
+
+class NodeSection(Section):
+    name: str = setting(_host_name(), "Name of this node; its packs lie in a folder of this name.", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+    data: Path = setting(Path("var"), "Folder of journal, index, pool, derived data and (embedded tier) packs.")
+    tier: str = setting("", "Where packs rest: file:///dir; empty: packs/ inside the data folder.")
+    host: str = setting("127.0.0.1", "Address that the DICOM and HTTP ports are bound to.")
+    open: bool = setting(False, "The explicit word that a node bound beyond loopback may serve every caller.")
+
+
+class DimseSection(Section):
+    port: int = setting(11112, "TCP port of the DICOM upper layer.", "port", ge=0, le=65535)
+    ae_title: str = setting("ARCHIVE", "Application entity title of this node.", pattern=r"^[^\\\s](?:[^\\]{0,14}[^\\\s])?$")
+    called_ae_title_required: bool = setting(False, "Reject associations that call another title than ours.")
+    calling_ae_titles: list[str] = setting([], "Calling AE titles that may associate; empty: every caller.")
+    workers: int = setting(2, "Processes that receive.", "processes", ge=1, le=64)
+    associations_max: int = setting(200, "Associations at once over all workers; one more is rejected with a reason.", "associations", ge=1)
+    pdu_bytes_max: int = setting(262144, "Largest PDU that peers may send.", "bytes", ge=16384, le=16 * MIB)
+    artim_seconds: float = setting(30.0, "Wait for A-ASSOCIATE-RQ, and for the close after a release or abort.", "seconds", gt=0)
+    idle_seconds_max: float = setting(300.0, "An association that says nothing for this long is aborted.", "seconds", gt=0)
+    stall_seconds_max: float = setting(30.0, "A peer that stops in the middle of a PDU for this long is dropped.", "seconds", gt=0)
+    buffer_bytes_max: int = setting(96 * MIB, "Memory of one worker for objects on their way in; beyond it they stream to the journal.", "bytes", ge=MIB)
+
+
+class WebSection(Section):
+    port: int = setting(8080, "TCP port of the HTTP front end.", "port", ge=0, le=65535)
+    workers: int = setting(2, "Processes that serve HTTP.", "processes", ge=1, le=64)
+    requests_max: int = setting(200, "Requests at once in one worker; one more gets 503.", "requests", ge=1)
+    search_limit_max: int = setting(5000, "Most results of one search; a larger or missing limit is cut to it.", "results", ge=1)
+    viewer: Path = setting(Path("viewer"), "Folder of the built OHIF viewer; relative to the data folder; served at / where it exists.")
+
+
+class JournalSection(Section):
+    bytes_max: int = setting(8 * GIB, "Most bytes waiting in the journal; at it C-STORE answers 0xA700.", "bytes", ge=64 * MIB)
+    segment_bytes: int = setting(64 * MIB, "Size of a journal segment.", "bytes", ge=MIB, le=4 * GIB)
+    large_bytes: int = setting(4 * MIB, "Objects larger than this stream to a segment of their own.", "bytes", ge=64 * 1024)
+    free_bytes_min: int = setting(64 * MIB, "Free disk space below which nothing is accepted.", "bytes", ge=0)
+    spare_segments_max: int = setting(4, "Released segments kept for recycling.", "segments", ge=0)
+
+
+class PackerSection(Section):
+    quiet_seconds: float = setting(10.0, "A series is packed when nothing came for it this long.", "seconds", ge=0)
+    age_seconds_max: float = setting(3600.0, "A series is packed at this age even when more keeps coming.", "seconds", gt=0)
+    pack_bytes_target: int = setting(256 * MIB, "Packs are filled up to this size.", "bytes", ge=MIB)
+    pressure_ratio: float = setting(0.5, "Share of journal.bytes_max above which everything is packed at once.", "ratio", gt=0, le=1)
+
+
+class IndexSection(Section):
+    map_bytes_max: int = setting(256 * GIB, "Largest size of the index file (address space, not disk).", "bytes", ge=16 * MIB)
+    revision_served: Literal["first", "last"] = setting("first", "Which object is served where several came under one SOP Instance UID.")
+    revision_refused: bool = setting(False, "Refuse a different object under a known SOP Instance UID (0x0111) instead of keeping it.")
+
+
+class LimitsSection(Section):
+    inflated_bytes_max: int = setting(512 * MIB, "Largest size that a deflated data set may inflate to.", "bytes", ge=MIB)
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
+
+
+class Settings(Section):
+    """All settings of a node, checked and immutable."""
+
+    node: NodeSection = NodeSection()
+    dimse: DimseSection = DimseSection()
+    web: WebSection = WebSection()
+    journal: JournalSection = JournalSection()
+    packer: PackerSection = PackerSection()
+    index: IndexSection = IndexSection()
+    limits: LimitsSection = LimitsSection()
+    log: LogSection = LogSection()
+    peers: dict[str, str] = Field({}, description="Remote AEs by title, as HOST:PORT.")
+
+
+class Row(NamedTuple):
+    """One setting as a reader of the documentation sees it."""
+
+    section: str
+    key: str
+    default: Any
+    unit: str
+    help: str
+
+
+def settings_table() -> Iterator[Row]:
+    """Every setting, in the order of the file."""
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            yield Row(section, "TITLE", "", "host:port", field.description or "")
+            continue
+        for key, f in kind.model_fields.items():
+            extra = f.json_schema_extra
+            unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+            default = "the host's name" if (section, key) == ("node", "name") else f.default
+            yield Row(section, key, default, unit, f.description or "")
+
+
+def load_settings(file: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None, environment: dict[str, str] | None = None) -> Settings:
+    """Settings from defaults, TOML file, environment and command line, the later over the earlier.
+
+    Parameters
+    ----------
+    file : Path, optional
+        The TOML file; it must exist when given.
+    overrides : dict, optional
+        `{section: {key: value}}` from the command line; None values are left out.
+    environment : dict, optional
+        In place of `os.environ`.
+
+    Raises
+    ------
+    WrongUse
+        An unknown setting or a value out of its range, by name.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text())
+        except OSError as error:
+            raise WrongUse(f"settings file {file}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise WrongUse(f"settings file {file}: {error}") from error
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = name[len(ENVIRONMENT_PREFIX) :].lower().partition("_")
+        kind = Settings.model_fields[section].annotation if section in Settings.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            continue  # scripts have variables of their own under this prefix
+        field = kind.model_fields.get(key)
+        if field is None:
+            raise WrongUse(f"environment variable {name}: there is no setting {section}.{key}")
+        value: Any = [part.strip() for part in text.split(",") if part.strip()] if field.annotation == list[str] else text
+        values.setdefault(section, {})[key] = value
+    for section, pairs in (overrides or {}).items():
+        values.setdefault(section, {}).update({k: v for k, v in pairs.items() if v is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WrongUse(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
