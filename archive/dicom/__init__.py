@@ -1,0 +1,1 @@
+"""What the DICOM Standard says; pure: bytes in, values out."""

@@ -1,0 +1,35 @@
+"""UIDs, checked before one becomes a key or a name (DICOM PS3.5 chapter 9)."""
+
+import re
+
+from archive.errors import BadInput
+
+LENGTH_MAX = 64
+
+_well_formed = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII).fullmatch
+
+
+def check_uid(value: str, what: str = "UID") -> str:
+    """Return the UID if it is one.
+
+    Components with leading zeros are tolerated: the Standard forbids them, devices send them, and they do no harm in a key.
+
+    Parameters
+    ----------
+    value : str
+        1 to 64 characters, digits and dots, without padding.
+    what : str
+        Name of the UID for the message.
+
+    Raises
+    ------
+    BadInput
+        The value is empty, too long, or holds anything but numbers joined by dots.
+    """
+    if not value:
+        raise BadInput(f"{what} is empty")
+    if len(value) > LENGTH_MAX:
+        raise BadInput(f"{what} has {len(value)} characters, {LENGTH_MAX} are allowed")
+    if _well_formed(value) is None:
+        raise BadInput(f"{what} is not a UID: {value!r}")
+    return value
