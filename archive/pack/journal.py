@@ -1,0 +1,240 @@
+"""The journal's folder: names, numbers, the writer's current segment, release and recycling.
+
+    journal/
+      counters                 next sequence and segment numbers, shared by all writers under a lock; a hint that recovery corrects
+      open/<number>.<slot>.seg  the segment that the process in that slot appends to
+      sealed/<number>.seg      no one writes to these any more
+      spare/<number>.seg       released, kept for another life
+      incoming/<number>.part   large objects on their way in; left-overs are deleted at start-up
+"""
+
+import contextlib
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from archive.disk import LOCAL_DISK, Bytes, Disk
+from archive.pack.segment import LargeRecord, Segment
+
+_COUNTERS = struct.Struct("<QQ")
+_NAME = re.compile(r"^(\d{12})(?:\.([A-Za-z0-9-]+))?\.seg$")
+
+
+class Location(NamedTuple):
+    """Where a record's header lies: segment number and byte offset in it."""
+
+    segment: int
+    offset: int
+
+
+class Appended(NamedTuple):
+    """A record that is written; durable once `Journal.sync` of it has returned."""
+
+    location: Location
+    segment: Segment
+
+
+class Journal:
+    """The journal of one node, as one process sees it.
+
+    Parameters
+    ----------
+    folder : Path
+        `DIR/journal`.
+    node : bytes
+        The node's UUID, 16 bytes.
+    slot : str
+        Name of the writing process's place; two live processes never share one. Empty: read only.
+    segment_bytes : int
+        Size of new segments.
+    spare_segments_max : int
+        Released segments kept for recycling.
+    """
+
+    def __init__(self, folder: Path, node: bytes, slot: str = "", segment_bytes: int = 64 << 20, spare_segments_max: int = 4, disk: Disk = LOCAL_DISK) -> None:
+        self.folder, self.node, self.slot, self.disk = folder, node, slot, disk
+        self._segment_bytes, self._spare_max = segment_bytes, spare_segments_max
+        self._open, self._sealed, self._spare, self._incoming = (folder / n for n in ("open", "sealed", "spare", "incoming"))
+        self._lock = threading.Lock()
+        self._segment: Segment | None = None
+        self._counters = -1
+        if slot:
+            for path in (self._open, self._sealed, self._spare, self._incoming):
+                disk.make_folder(path)
+            self._counters = self._open_counters()
+            self.seal_left_over(lambda found: found == slot)
+
+    def close(self) -> None:
+        """Seal the current segment and give the descriptors back."""
+        with self._lock:
+            self._seal()
+        if self._counters >= 0:
+            self.disk.close(self._counters)
+            self._counters = -1
+
+    # --- numbers
+
+    def _open_counters(self) -> int:
+        path = self.folder / "counters"
+        with contextlib.suppress(FileExistsError):
+            fd = self.disk.create(path)
+            self.disk.write(fd, [_COUNTERS.pack(1, 1)], 0)
+            self.disk.close(fd)
+        return self.disk.open_write(path)
+
+    def _take(self, change: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
+        with self._lock:
+            return self._take_locked(change)
+
+    def _take_locked(self, change: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
+        with self.disk.locked(self._counters):
+            data = self.disk.read(self._counters, _COUNTERS.size, 0) if self.disk.size(self._counters) >= _COUNTERS.size else _COUNTERS.pack(1, 1)
+            before: tuple[int, int] = _COUNTERS.unpack(data)
+            self.disk.write(self._counters, [_COUNTERS.pack(*change(*before))], 0)
+            return before
+
+    def next_sequence(self) -> int:
+        """A sequence number that no other record of this node has."""
+        return self._take(lambda sequence, segment: (sequence + 1, segment))[0]
+
+    def _next_segment_locked(self) -> int:
+        return self._take_locked(lambda sequence, segment: (sequence, segment + 1))[1]
+
+    def raise_counters(self, sequence: int, segment: int) -> None:
+        """Go on behind numbers that were found at rest."""
+        self._take(lambda a, b: (max(a, sequence + 1), max(b, segment + 1)))
+
+    # --- writing
+
+    def append(self, kind: int, sequence: int, payload: Sequence[Bytes], payload_crc: int, descriptor: bytes, flags: int = 0) -> Appended:
+        """Write one record into the current segment, or into a new one where it does not fit.
+
+        Raises
+        ------
+        Exhausted
+            The disk is full.
+        """
+        with self._lock:
+            while True:
+                if self._segment is None or self._segment.syncer.failed:
+                    self._seal()
+                    self._segment = self._start(sum(len(p) for p in payload) + len(descriptor))
+                offset = self._segment.append(kind, flags, sequence, payload, payload_crc, descriptor)
+                if offset is not None:
+                    self._segment.hold()
+                    return Appended(Location(self._segment.header.number, offset), self._segment)
+                self._seal()
+
+    def sync(self, appended: Appended) -> None:
+        """Durable when this returns; call it once for each `append`.
+
+        Raises
+        ------
+        Exhausted
+            The disk failed; the segment is never written to again.
+        """
+        try:
+            appended.segment.syncer.sync()
+        finally:
+            appended.segment.drop()
+
+    def stream(self) -> LargeRecord:
+        """A segment of its own for one large object."""
+        with self._lock:
+            number = self._next_segment_locked()
+        return LargeRecord(self.disk, self._incoming / f"{number:012d}.part", self._sealed / f"{number:012d}.seg", number, self.node)
+
+    def _start(self, needed: int) -> Segment:
+        number = self._next_segment_locked()
+        path = self._open / f"{number:012d}.{self.slot}.seg"
+        capacity = max(self._segment_bytes, needed + 3 * 4096)
+        segment = (self._recycle(path, number) if capacity == self._segment_bytes else None) or Segment.start(self.disk, path, number, self.node, capacity)
+        self.disk.sync_folder(self._open)
+        return segment
+
+    def _recycle(self, path: Path, number: int) -> Segment | None:
+        for name in self.disk.list_folder(self._spare):
+            try:
+                fd = self.disk.open_write(self._spare / name)
+            except FileNotFoundError:
+                continue
+            # A reader may still stream from its last life: then it is not written over.
+            if self.disk.lock(fd, shared=False, wait=False) and self.disk.size(fd) == self._segment_bytes:
+                with contextlib.suppress(FileNotFoundError):
+                    self.disk.rename(self._spare / name, path)
+                    segment = Segment.start(self.disk, path, number, self.node, self._segment_bytes, fd)
+                    self.disk.lock(fd, shared=True)
+                    return segment
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    self.disk.unlink(self._spare / name)
+            self.disk.close(fd)
+        return None
+
+    def _seal(self) -> None:
+        if self._segment is None:
+            return
+        segment, self._segment = self._segment, None
+        self.disk.rename(segment.path, self._sealed / f"{segment.header.number:012d}.seg")
+        segment.drop()
+
+    def seal_left_over(self, mine: Callable[[str], bool]) -> None:
+        """Seal what a dead process left open; `mine` says by its slot."""
+        for name in self.disk.list_folder(self._open):
+            found = _NAME.match(name)
+            if found and found[2] and mine(found[2]):
+                self.disk.rename(self._open / name, self._sealed / f"{found[1]}.seg")
+
+    def delete_left_over(self) -> list[str]:
+        """Remove large objects that never arrived whole; only when no writer lives."""
+        names = self.disk.list_folder(self._incoming)
+        for name in names:
+            self.disk.unlink(self._incoming / name)
+        return names
+
+    # --- finding
+
+    def path_of(self, number: int) -> Path:
+        """Where the segment lies now.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is released.
+        """
+        for _ in range(3):  # It may be sealed between the two looks.
+            path = self._sealed / f"{number:012d}.seg"
+            if path.exists():
+                return path
+            for name in self.disk.list_folder(self._open):
+                if name.startswith(f"{number:012d}."):
+                    return self._open / name
+        raise FileNotFoundError(f"journal segment {number}")
+
+    def sealed(self) -> list[int]:
+        """Numbers of the segments that no one writes to, in order."""
+        return [int(found[1]) for name in self.disk.list_folder(self._sealed) if (found := _NAME.match(name))]
+
+    def segments(self) -> Iterator[tuple[int, Path]]:
+        """Every segment that holds records, in order of number."""
+        found = {int(m[1]): folder / name for folder in (self._open, self._sealed) for name in self.disk.list_folder(folder) if (m := _NAME.match(name))}
+        yield from sorted(found.items())
+
+    def release(self, number: int) -> None:
+        """Nothing in a sealed segment is needed any more: keep the file for another life, or remove it.
+
+        One that a reader streams from is removed, since it must not be written over.
+        """
+        path = self._sealed / f"{number:012d}.seg"
+        fd = self.disk.open_write(path)
+        try:
+            alone = self.disk.lock(fd, shared=False, wait=False)
+            if alone and self.disk.size(fd) == self._segment_bytes and len(self.disk.list_folder(self._spare)) < self._spare_max:
+                self.disk.rename(path, self._spare / path.name)
+            else:
+                self.disk.unlink(path)
+        finally:
+            self.disk.close(fd)

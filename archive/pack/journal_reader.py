@@ -1,0 +1,196 @@
+"""Reading the journal: one record by its place, or all records of a segment, stepping over what is damaged."""
+
+import contextlib
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from archive.disk import LOCAL_DISK, Disk
+from archive.errors import Damaged, NotFound
+from archive.pack.checksum import BLOCK_BYTES, crc32
+from archive.pack.frame import ALIGNMENT, HEADER_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader
+from archive.pack.journal import Journal, Location
+
+
+class OpenRecord:
+    """A record's payload, open under a shared lock on its segment so that the file is not recycled meanwhile.
+
+    Small payloads are read and checked whole, once; large ones by the CRCs of their 256 KiB blocks, as they are asked for.
+    """
+
+    def __init__(self, disk: Disk, fd: int, offset: int, header: RecordHeader, block_crcs: list[int] | None) -> None:
+        self._disk, self._fd, self._start, self.header = disk, fd, offset + HEADER_BYTES, header
+        self._block_crcs = block_crcs
+        self._whole: memoryview | None = None
+        self._mapped: mmap.mmap | None = None
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Checked bytes of the payload.
+
+        Raises
+        ------
+        Damaged
+            They do not match their CRC.
+        """
+        if offset < 0 or length < 0 or offset + length > self.header.payload_length:
+            raise Damaged(f"bytes {offset}..{offset + length} lie outside of a payload of {self.header.payload_length}")
+        if self._block_crcs is None:
+            return self._read_whole()[offset : offset + length]
+        first, last = offset // BLOCK_BYTES, max(offset, offset + length - 1) // BLOCK_BYTES
+        begin = first * BLOCK_BYTES
+        data = memoryview(self._disk.read(self._fd, min((last + 1) * BLOCK_BYTES, self.header.payload_length) - begin, self._start + begin))
+        for number in range(first, last + 1):
+            at = number * BLOCK_BYTES - begin
+            if crc32(data[at : at + BLOCK_BYTES]) != self._block_crcs[number]:
+                raise Damaged(f"journal record {self.header.sequence}: block {number} does not match its CRC")
+        return data[offset - begin : offset - begin + length]
+
+    def _read_whole(self) -> memoryview:
+        if self._whole is None:
+            data = self._disk.read(self._fd, self.header.payload_length, self._start)
+            if crc32(data) != self.header.payload_crc:
+                raise Damaged(f"journal record {self.header.sequence}: payload does not match its CRC")
+            self._whole = memoryview(data)
+        return self._whole
+
+    def mapped(self) -> memoryview:
+        """The whole payload; a small one checked, a large one mapped and not checked: for parsers, which stand any bytes."""
+        if self._block_crcs is None:
+            return self._read_whole()
+        if self._mapped is None:
+            self._mapped = self._disk.map_read(self._fd, self._start + self.header.payload_length)
+        return memoryview(self._mapped)[self._start : self._start + self.header.payload_length]
+
+
+@contextlib.contextmanager
+def open_record(journal: Journal, location: Location, sequence: int, block_crcs: list[int] | None = None) -> Iterator[OpenRecord]:
+    """A record by its place.
+
+    Raises
+    ------
+    NotFound
+        The segment is released or lives another life: look the instance up again.
+    Damaged
+        The header that should be there is not.
+    """
+    disk = journal.disk
+    try:
+        fd = disk.open_read(journal.path_of(location.segment))
+    except FileNotFoundError:
+        raise NotFound(f"journal segment {location.segment} is released") from None
+    try:
+        disk.lock(fd, shared=True)
+        segment = SegmentHeader.unpack(disk.read(fd, SEGMENT_HEADER_BYTES, 0))
+        if segment is None:
+            raise Damaged(f"journal segment {location.segment}: its header is damaged")
+        if segment.number != location.segment:
+            raise NotFound(f"journal segment {location.segment} is released")
+        header = RecordHeader.unpack(disk.read(fd, HEADER_BYTES, location.offset), segment.epoch)
+        if header is None or header.sequence != sequence:
+            raise Damaged(f"journal segment {location.segment}: no record {sequence} at {location.offset}")
+        yield OpenRecord(disk, fd, location.offset, header, block_crcs)
+    finally:
+        disk.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One record that a scan came by.
+
+    Attributes
+    ----------
+    damage : str
+        Empty where header, descriptor and payload hold; else what does not.
+    payload : bytes
+        Of small kinds (plans, deletions); empty for instances.
+    """
+
+    location: Location
+    header: RecordHeader
+    descriptor: bytes
+    payload: bytes
+    damage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes between two records of one life that belong to none: a damaged or torn record lay there."""
+
+    location: Location
+    length: int
+
+
+SMALL_PAYLOAD_BYTES = 1 << 20
+
+
+def scan_segment(number: int, path: Path, payload_wanted: Callable[[int], bool], disk: Disk = LOCAL_DISK) -> Iterator[Found | Gap]:
+    """All records of the segment's present life, in order; damage is stepped over and named, never the end of the walk.
+
+    Parameters
+    ----------
+    payload_wanted : callable
+        Of the kind: whether `Found.payload` is filled (up to 1 MiB).
+
+    Raises
+    ------
+    Damaged
+        The segment's own header does not hold, so its epoch is not known.
+    UnknownFormat
+        Written by a newer version.
+    """
+    fd = disk.open_read(path)
+    mapped: mmap.mmap | None = None
+    try:
+        disk.lock(fd, shared=True)
+        size = disk.size(fd)
+        segment = SegmentHeader.unpack(disk.read(fd, SEGMENT_HEADER_BYTES, 0)) if size >= SEGMENT_HEADER_BYTES else None
+        if segment is None:
+            raise Damaged(f"journal segment {number}: its header is damaged")
+        mapped = disk.map_read(fd, size)
+        with memoryview(mapped) as view:
+            yield from _walk(number, mapped, view, segment.epoch, payload_wanted)
+    finally:
+        if mapped is not None:
+            mapped.close()
+        disk.close(fd)
+
+
+def _walk(number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payload_wanted: Callable[[int], bool]) -> Iterator[Found | Gap]:
+    at, size = SEGMENT_HEADER_BYTES, len(view)
+    while at + HEADER_BYTES <= size:
+        header = RecordHeader.unpack(view[at : at + HEADER_BYTES], epoch)
+        if header is None or at + header.descriptor_offset + header.descriptor_length > size:
+            found = _next_header(mapped, view, epoch, at + ALIGNMENT)
+            if found is None:
+                # What carries this life's epoch and is no whole header was torn or damaged; zeros and an earlier life are the end.
+                if bytes(view[at + 8 : at + 24]) == epoch:
+                    yield Gap(Location(number, at), size - at)
+                return
+            yield Gap(Location(number, at), found - at)
+            at = found
+            continue
+        begin = at + HEADER_BYTES
+        payload = view[begin : begin + header.payload_length]
+        descriptor = bytes(view[at + header.descriptor_offset : at + header.descriptor_offset + header.descriptor_length])
+        damage = ""
+        if crc32(descriptor) != header.descriptor_crc:
+            damage = "descriptor does not match its CRC"
+        elif crc32(payload) != header.payload_crc:
+            damage = "payload does not match its CRC"
+        small = header.payload_length <= SMALL_PAYLOAD_BYTES and payload_wanted(header.kind)
+        yield Found(Location(number, at), header, descriptor, bytes(payload) if small else b"", damage)
+        payload.release()
+        at += header.total_length
+
+
+def _next_header(mapped: mmap.mmap, view: memoryview, epoch: bytes, start: int) -> int | None:
+    position = start
+    while True:
+        position = mapped.find(epoch, position + 8)
+        if position < 0:
+            return None
+        at = position - 8
+        if at % ALIGNMENT == 0 and RecordHeader.unpack(view[at : at + HEADER_BYTES], epoch) is not None:
+            return at
+        position -= 7

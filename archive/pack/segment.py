@@ -1,0 +1,187 @@
+"""One journal segment open for writing: records appended one behind the other, one fsync for all who wait."""
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from archive.disk import Bytes, Disk
+from archive.errors import Exhausted
+from archive.pack.checksum import BLOCK_BYTES, BlockCrcs, crc32, crc32_of_blocks
+from archive.pack.frame import ALIGNMENT, HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader, align
+
+EPOCH_BYTES = 16
+
+
+def now_us() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class Syncer:
+    """Durability of one file, shared: who comes while a sync runs waits for the next one, and one caller runs it for all.
+
+    After a failed sync nothing is known of the pages that it should have written, so the file is never synced again
+    (Linux drops the error and marks the pages clean).
+    """
+
+    def __init__(self, disk: Disk, fd: int) -> None:
+        self._disk, self._fd = disk, fd
+        self._condition = threading.Condition()
+        self._started = self._done = 0
+        self._running = False
+        self.failed: OSError | None = None
+
+    def sync(self) -> None:
+        """What the caller has written before is durable when this returns."""
+        with self._condition:
+            wanted = self._started + 1
+            while self._done < wanted:
+                if self.failed:
+                    raise Exhausted(f"the journal could not be synced: {self.failed.strerror}") from self.failed
+                if self._running:
+                    self._condition.wait()
+                    continue
+                self._running = True
+                self._started += 1
+                self._run(self._started)
+
+    def _run(self, turn: int) -> None:
+        self._condition.release()
+        error: OSError | None = None
+        try:
+            self._disk.sync(self._fd)
+        except OSError as raised:
+            error = raised
+        finally:
+            self._condition.acquire()
+            self._running = False
+            self._condition.notify_all()
+        if error:
+            self.failed = error
+        else:
+            self._done = turn
+
+
+class Segment:
+    """A segment that this process appends to.
+
+    It is not shared between processes: each writer has its own, and numbers keep them apart.
+    """
+
+    def __init__(self, disk: Disk, path: Path, fd: int, header: SegmentHeader, capacity: int) -> None:
+        self._disk, self.path, self.fd, self.header, self.capacity = disk, path, fd, header, capacity
+        self.end = SEGMENT_HEADER_BYTES
+        self.syncer = Syncer(disk, fd)
+        self._users = 1
+        self._lock = threading.Lock()
+
+    @classmethod
+    def start(cls, disk: Disk, path: Path, number: int, node: bytes, capacity: int, fd: int | None = None) -> "Segment":
+        """A new life: of a new file, or of a recycled one that `fd` holds locked and that lies at `path` already."""
+        header = SegmentHeader(secrets.token_bytes(EPOCH_BYTES), node, number, now_us())
+        new = fd is None
+        if fd is None:
+            fd = disk.create(path)
+        try:
+            if new:
+                disk.allocate(fd, capacity)
+            disk.write(fd, [header.pack()], 0)
+            disk.sync(fd)
+        except BaseException:
+            disk.close(fd)
+            disk.unlink(path)
+            raise
+        return cls(disk, path, fd, header, capacity)
+
+    def append(self, kind: int, flags: int, sequence: int, payload: Sequence[Bytes], payload_crc: int, descriptor: bytes) -> int | None:
+        """Write one record; not durable yet. The caller serialises calls.
+
+        Returns
+        -------
+        int or None
+            Offset of the record, None where it does not fit any more.
+        """
+        length = sum(len(p) for p in payload)
+        header = RecordHeader(kind, flags, self.header.epoch, sequence, length, len(descriptor), now_us(), payload_crc, crc32(descriptor))
+        offset = self.end
+        if offset + header.total_length > self.capacity:
+            return None
+        # Zeros up to the page's end: a partly written page of a recycled file would have to be read from the disk first.
+        used = HEADER_BYTES + length + len(descriptor)
+        padding = min(align(offset + used, PAGE_BYTES), self.capacity) - offset - used
+        self._disk.write(self.fd, [header.pack(), *payload, descriptor, bytes(padding)], offset)
+        self.end = offset + header.total_length
+        return offset
+
+    def hold(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def drop(self) -> None:
+        """The last user closes the file."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        self._disk.close(self.fd)
+
+
+class LargeRecord:
+    """One large object on its way into a segment of its own: payload first, descriptor, then the headers, then its name.
+
+    Until `commit` the file is called `*.part` and is nothing to a reader.
+    """
+
+    def __init__(self, disk: Disk, part: Path, final: Path, number: int, node: bytes) -> None:
+        self._disk, self._part, self._final = disk, part, final
+        self._header = SegmentHeader(secrets.token_bytes(EPOCH_BYTES), node, number, now_us())
+        self._fd = disk.create(part)
+        self._crcs = BlockCrcs()
+        self._open = True
+        self.number = number
+
+    @property
+    def length(self) -> int:
+        """Bytes of payload so far."""
+        return self._crcs.length
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    def write(self, data: Bytes) -> None:
+        self._disk.write(self._fd, [data], SEGMENT_HEADER_BYTES + HEADER_BYTES + self._crcs.length)
+        self._crcs.update(data)
+
+    def finish(self) -> tuple[int, list[int]]:
+        """No more payload: its CRC-32 and those of its blocks of 256 KiB."""
+        crcs = self._crcs.finish()
+        return crc32_of_blocks(crcs, self.length), crcs
+
+    def commit(self, kind: int, sequence: int, payload_crc: int, descriptor: bytes) -> int:
+        """Durable and under its name when this returns; the record's offset."""
+        header = RecordHeader(kind, 0, self._header.epoch, sequence, self.length, len(descriptor), now_us(), payload_crc, crc32(descriptor))
+        offset = SEGMENT_HEADER_BYTES
+        padding = bytes(header.total_length - HEADER_BYTES - self.length - len(descriptor))
+        self._disk.write(self._fd, [descriptor, padding], offset + header.descriptor_offset)
+        self._disk.sync(self._fd)
+        self._disk.write(self._fd, [self._header.pack(), header.pack()], 0)
+        self._disk.sync(self._fd)
+        self._disk.rename(self._part, self._final)
+        self._disk.sync_folder(self._final.parent)
+        self._close()
+        return offset
+
+    def abort(self) -> None:
+        if self._open:
+            self._close()
+            self._disk.unlink(self._part)
+
+    def _close(self) -> None:
+        self._open = False
+        self._disk.close(self._fd)
+
+
+assert BLOCK_BYTES % ALIGNMENT == 0

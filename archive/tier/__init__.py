@@ -1,0 +1,1 @@
+"""Where packs rest: one protocol, one contract suite, several implementations."""

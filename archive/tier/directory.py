@@ -1,0 +1,138 @@
+"""A tier in a local (or mounted) folder: the embedded default."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from archive.disk import LOCAL_DISK, Bytes, Disk
+from archive.errors import BadInput, Damaged, NotFound, NotUnderstood, Unavailable
+from archive.pack.naming import NODE_NAME, PACKS_PER_FOLDER, PackName, in_flight_name
+from archive.tier.protocol import NumberTaken, PackEntry
+
+READ_BYTES = 1 << 20
+
+
+class DirectoryTier:
+    """Packs as files below one folder.
+
+    A pack is written under `.inflight/`, synced, read back from the disk and compared with its digest, then renamed; the
+    folders on its way are synced.
+    """
+
+    storage_classes: tuple[str, ...] = ("hot",)
+
+    def __init__(self, root: Path, disk: Disk = LOCAL_DISK) -> None:
+        self._root, self._disk = root.absolute(), disk
+        self.url = f"file://{self._root}"
+
+    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[], PackName]) -> PackName:
+        self._refuse_taken(node, sequence)
+        part = self._root / in_flight_name(node, sequence)
+        self._disk.make_folder(part.parent)
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(part)
+        fd = self._disk.create(part)
+        try:
+            written = 0
+            for chunk in chunks:
+                written += self._disk.write(fd, [chunk], written)
+            self._disk.sync(fd)
+            name = final()
+            self._disk.drop_cached(fd)
+            if written != length or self._disk.size(fd) != length or self._digest(fd, length) != name.digest:
+                raise Damaged(f"pack {name} is not at rest what was written ({written} of {length} bytes)")
+        except BaseException:
+            self._disk.unlink(part)
+            raise
+        finally:
+            self._disk.close(fd)
+        path = self._path(name)
+        self._disk.make_folder(path.parent)
+        self._refuse_taken(node, sequence)
+        self._disk.rename(part, path)
+        self._disk.sync_folder(path.parent)
+        return name
+
+    def _digest(self, fd: int, length: int) -> str:
+        whole = hashlib.sha256()
+        for offset in range(0, length, READ_BYTES):
+            whole.update(self._disk.read(fd, min(READ_BYTES, length - offset), offset))
+        return whole.hexdigest()
+
+    def _refuse_taken(self, node: str, sequence: int) -> None:
+        for entry in self.list(node, sequence):
+            if entry.name.sequence == sequence:
+                raise NumberTaken(f"pack number {sequence} of node {node} is taken by {entry.name}: do two nodes write under one name?")
+            break
+
+    def _path(self, name: PackName) -> Path:
+        return self._root / str(name)
+
+    def read(self, name: PackName, offset: int, length: int) -> bytes:
+        with self._opened(name) as fd:
+            return self._disk.read(fd, length, offset)
+
+    def length(self, name: PackName) -> int:
+        with self._opened(name) as fd:
+            return self._disk.size(fd)
+
+    @contextlib.contextmanager
+    def _opened(self, name: PackName) -> Iterator[int]:
+        try:
+            fd = self._disk.open_read(self._path(name))
+        except FileNotFoundError:
+            raise NotFound(f"pack {name} is not in {self.url}") from None
+        except OSError as error:
+            raise Unavailable(f"pack {name}: {error.strerror}") from error
+        try:
+            yield fd
+        finally:
+            self._disk.close(fd)
+
+    def list(self, node: str, first: int = 0) -> Iterator[PackEntry]:
+        for folder in self._disk.list_folder(self._root / node):
+            if not folder.isdigit() or int(folder) < first // PACKS_PER_FOLDER:
+                continue
+            for file in self._disk.list_folder(self._root / node / folder):
+                with contextlib.suppress(NotUnderstood, FileNotFoundError):
+                    name = PackName.parse(f"{node}/{folder}/{file}")
+                    if name.sequence >= first:
+                        yield PackEntry(name, os.stat(self._path(name)).st_size)
+
+    def nodes(self) -> list[str]:
+        return [n for n in self._disk.list_folder(self._root) if NODE_NAME.match(n) and (self._root / n).is_dir()]
+
+    def delete(self, name: PackName) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self._path(name))
+            self._disk.sync_folder(self._path(name).parent)
+
+    def set_storage_class(self, name: PackName, storage_class: str) -> None:
+        if storage_class not in self.storage_classes:
+            raise BadInput(f"a directory has no storage class {storage_class!r}")
+        self.length(name)
+
+    def delete_in_flight(self, node: str) -> list[str]:
+        folder = (self._root / in_flight_name(node, 0)).parent
+        mine = [n for n in self._disk.list_folder(folder) if n.rpartition("-")[0] == node]
+        for name in mine:
+            self._disk.unlink(folder / name)
+        return mine
+
+    def strangers(self) -> Iterator[str]:
+        for path in sorted(self._root.rglob("*")):
+            if path.is_file():
+                relative = str(path.relative_to(self._root))
+                try:
+                    PackName.parse(relative)
+                except NotUnderstood:
+                    yield relative
+
+    def local_path(self, name: PackName) -> Path | None:
+        return self._path(name)
+
+    def check(self) -> None:
+        if not self._root.is_dir() or not os.access(self._root, os.R_OK | os.W_OK):
+            raise Unavailable(f"{self.url} cannot be read and written")
