@@ -234,4 +234,3 @@ def sample_files() -> Iterator[Path]:
                 with path.open("rb") as file:
                     if file.read(132)[128:] == b"DICM":
                         yield path
-
