@@ -1,0 +1,234 @@
+"""One association in one thread: greeting, messages, release or abort (the acceptor's side of DICOM PS3.8 9.2)."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from archive.config import DimseSection
+from archive.dimse import negotiation
+from archive.dimse.command import Command, CommandField, Field
+from archive.dimse.counters import Counters
+from archive.dimse.message import Context, Messages
+from archive.dimse.pdu import (
+    ASSOCIATE_RQ_BYTES_MAX,
+    PDU_HEADER,
+    AbortReason,
+    AssociationEnded,
+    ConnectionLost,
+    OutOfTime,
+    PeerAborted,
+    Rejection,
+    Released,
+    Violation,
+    abort,
+    associate_rj,
+    release_rp,
+)
+from archive.dimse.service import Service
+from archive.dimse.slots import AssociationSlots
+from archive.dimse.status import UNRECOGNIZED_OPERATION
+from archive.dimse.wire import Wire
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(AssociationEnded):
+    """The node stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the associations of a process share.
+
+    Parameters
+    ----------
+    settings : DimseSection
+        Titles and limits.
+    services : sequence of Service
+        In the order in which they are asked.
+    slots : AssociationSlots
+        Of the whole node.
+    counters : Counters
+        Of this process.
+    unassociated, associated : callable
+        Told when a connection becomes one that holds a slot, and when it holds none again.
+    """
+
+    settings: DimseSection
+    services: Sequence[Service]
+    slots: AssociationSlots
+    counters: Counters
+    associated: Callable[["Association"], None]
+    unassociated: Callable[["Association"], None]
+
+
+class Association:
+    """A connection that may become an association; `run` is the whole life of it.
+
+    Attributes
+    ----------
+    peer : str
+        Address and port of the other side.
+    busy : bool
+        A message is on its way in, or being answered.
+    """
+
+    def __init__(self, connection: socket.socket, address: str, surroundings: Surroundings) -> None:
+        settings = surroundings.settings
+        self._around = surroundings
+        self._wire = Wire(connection, settings.stall_seconds_max, settings.idle_seconds_max)
+        self._stopping = False
+        self.host, self.peer = address.rpartition(":")[0], address
+        self.called_ae_title = self.calling_ae_title = ""
+        self.busy = False
+        self.messages: Messages
+
+    def run(self) -> None:
+        """Serve the connection to its end; nothing escapes but what the interpreter itself raises."""
+        try:
+            self._wire.set_deadline(time.monotonic() + self._around.settings.artim_seconds)
+            outcome = self._greet()
+            if outcome is not None:
+                self._wire.set_deadline(None)
+                self._serve(outcome)
+        except AssociationEnded as end:
+            self._around.counters.add("connections_dropped")
+            self._say_goodbye(end)
+            # Whoever only looks whether the port is open is no news.
+            log.log(logging.INFO if isinstance(end, ConnectionLost) else logging.WARNING, "connection dropped: peer=%s: %s", self.peer, end)
+        except Exception:
+            log.exception("connection dropped by an error inside: peer=%s", self.peer)
+        finally:
+            self._wire.close()
+
+    def count(self, name: str, n: int = 1) -> None:
+        self._around.counters.add(name, n)
+
+    def stop(self) -> None:
+        """Abort it as soon as no message is on its way; from another thread."""
+        self._stopping = True
+        if not self.busy:
+            self._wire.interrupt()
+
+    def stop_now(self) -> None:
+        """Abort it, message or not; from another thread."""
+        self._stopping = True
+        self._wire.interrupt()
+
+    def drop(self) -> None:
+        """Let the connection go without a word; from another thread."""
+        self._wire.drop()
+
+    def _greet(self) -> negotiation.Outcome | None:
+        """Read the A-ASSOCIATE-RQ and answer it; None where it was rejected."""
+        settings = self._around.settings
+        header = bytes(self._wire.take(PDU_HEADER.size, idle=True))
+        length = negotiation.is_associate_rq(header)
+        if length > ASSOCIATE_RQ_BYTES_MAX:
+            raise Violation(AbortReason.INVALID_PARAMETER, f"an A-ASSOCIATE-RQ of {length} bytes")
+        body = bytearray(length)
+        self._wire.read_into(memoryview(body))
+        proposal = negotiation.read_proposal(header + body)
+        self.called_ae_title, self.calling_ae_title = proposal.called_ae_title, proposal.calling_ae_title
+        rejection = negotiation.reject(proposal, settings)
+        if rejection is None and self._stopping:
+            raise Stopped("the node stops")
+        if rejection is None and not self._around.slots.take():
+            rejection = Rejection.LOCAL_LIMIT_EXCEEDED
+        if rejection is not None:
+            self.count("associations_rejected")
+            log.warning("association rejected: %s: %s", self._names(), rejection.name.lower().replace("_", " "))
+            self._wire.send(associate_rj(rejection))
+            self._wire.await_close(settings.artim_seconds)
+            return None
+        try:
+            outcome = negotiation.accept(proposal, self._around.services, settings.pdu_bytes_max)
+            self._wire.send(outcome.encoded)
+        except BaseException:
+            self._around.slots.give_back()
+            raise
+        self.messages = Messages(self._wire, outcome.contexts, settings.pdu_bytes_max, proposal.pdu_bytes_max)
+        log.info(
+            "association accepted: %s implementation=%r contexts=%d/%d peer_pdu_bytes_max=%d",
+            self._names(),
+            proposal.implementation,
+            len(outcome.contexts),
+            len(proposal.contexts),
+            proposal.pdu_bytes_max,
+        )
+        return outcome
+
+    def _serve(self, outcome: negotiation.Outcome) -> None:
+        """Messages until the end; the slot is given back before the farewell, which may take the peer its time."""
+        around, started = self._around, time.monotonic()
+        self.count("associations_accepted")
+        self.count("associations_open")
+        around.associated(self)
+        messages_served = 0
+        end: AssociationEnded = AssociationEnded("aborted after an error inside")
+        try:
+            while True:
+                self.busy = False
+                if self._stopping:
+                    raise Stopped("the node stops")
+                context, command = self.messages.read_command()
+                self.busy = True
+                self._handle(outcome.services[context.context_id], context, command)
+                messages_served += 1
+        except AssociationEnded as error:
+            end = Stopped("the node stops") if self._stopping and isinstance(error, ConnectionLost) else error
+        except Exception:
+            log.exception("association fails inside: %s", self._names())
+        finally:
+            self.busy = False
+            around.unassociated(self)
+            around.slots.give_back()
+            self.count("associations_open", -1)
+            released = isinstance(end, Released)
+            self.count("associations_released" if released else "associations_aborted")
+            log.log(
+                logging.INFO if released else logging.WARNING,
+                "association %s: %s messages=%d bytes=%d seconds=%.3f%s",
+                "released" if released else "aborted",
+                self._names(),
+                messages_served,
+                self.messages.bytes_received,
+                time.monotonic() - started,
+                "" if released else f": {end}",
+            )
+        self._say_goodbye(end)
+
+    def _handle(self, service: Service, context: Context, command: Command) -> None:
+        if command.command_field == CommandField.C_CANCEL_RQ:
+            return  # for an operation that is over already: nothing to do, nothing to answer (PS3.7 9.3.2.3)
+        if command.is_response:
+            raise Violation(AbortReason.NOT_SPECIFIED, f"a response (0x{command.command_field:04X}) to no request")
+        if service.handle(self, context, command):
+            return
+        if command.has_data_set:
+            self.messages.skip_data_set()
+        log.warning("operation 0x%04X refused on %s: %s", command.command_field, context.abstract_syntax, self._names())
+        comment = f"0x{command.command_field:04X} is not supported here"
+        self.messages.send(context.context_id, command.respond(UNRECOGNIZED_OPERATION, comment, (Field.AFFECTED_SOP_INSTANCE_UID,)))
+
+    def _say_goodbye(self, end: AssociationEnded) -> None:
+        """Send what the peer is still owed, and wait for it to close (states Sta13 of PS3.8 9.2)."""
+        if isinstance(end, ConnectionLost | PeerAborted):
+            return
+        if isinstance(end, Released):
+            word = release_rp()
+        elif isinstance(end, Violation):
+            word = abort(end.reason)
+        else:
+            word = abort()
+        try:
+            self._wire.send(word)
+        except (ConnectionLost, OutOfTime) as error:
+            log.debug("no farewell: peer=%s: %s", self.peer, error)
+            return
+        self._wire.await_close(1.0 if self._stopping else self._around.settings.artim_seconds)
+
+    def _names(self) -> str:
+        return f"peer={self.peer} calling={self.calling_ae_title!r} called={self.called_ae_title!r}"

@@ -1,0 +1,50 @@
+"""What a service on an association is, and which one answers for an abstract syntax.
+
+Services hold no state of an association: one object of each serves every thread.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from archive.dimse.command import Command
+from archive.dimse.message import Context, Messages
+
+
+class Requestor(Protocol):
+    """What a service may know of, and tell to, the association it works for."""
+
+    messages: Messages
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    peer: str
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to one of the `archive.dimse.counters.Counters`."""
+
+
+class Service(Protocol):
+    """A service class user's other side (an SCP, DICOM PS3.4)."""
+
+    def supports(self, abstract_syntax: str) -> bool:
+        """Whether this service answers for a SOP class."""
+
+    def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
+        """The transfer syntax to accept of those proposed, all of them well-formed UIDs; None: none of them."""
+
+    def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
+        """Roles of the peer that are accepted where it proposes some (PS3.7 D.3.3.4); none that it did not propose."""
+
+    def handle(self, association: Requestor, context: Context, command: Command) -> bool:
+        """Carry out a request: read its data set, send the responses.
+
+        Returns
+        -------
+        bool
+            False where the command is not one of this service's; then nothing was read or sent.
+
+        Raises
+        ------
+        AssociationEnded
+            The association cannot go on. Everything else is answered with a status.
+        """

@@ -1,0 +1,43 @@
+"""Statuses of C-STORE: what went wrong, as the sender is told (DICOM PS3.4 table B.2-1, PS3.7 annex C)."""
+
+import errno
+
+from archive.errors import ArchiveError, BadInput, Duplicate, Exhausted, Mismatch
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+DUPLICATE_SOP_INSTANCE = 0x0111
+INVALID_SOP_INSTANCE = 0x0117
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+UNRECOGNIZED_OPERATION = 0x0211
+OUT_OF_RESOURCES = 0xA700
+DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+_OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
+    (Duplicate, DUPLICATE_SOP_INSTANCE),
+    (Mismatch, DATA_SET_DOES_NOT_MATCH_SOP_CLASS),
+    (BadInput, CANNOT_UNDERSTAND),
+    (Exhausted, OUT_OF_RESOURCES),
+    (MemoryError, OUT_OF_RESOURCES),
+)
+_OUT_OF_RESOURCES = frozenset((errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
+
+
+def status_of(error: BaseException) -> int:
+    """The status that tells a sender of this error.
+
+    What is not the object's fault and no stated limit is a processing failure: trying again may help.
+    """
+    if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
+        return OUT_OF_RESOURCES
+    return next((status for kind, status in _OF_ERRORS if isinstance(error, kind)), PROCESSING_FAILURE)
+
+
+def comment_of(error: BaseException) -> str:
+    """What the sender is told in words; of what went wrong inside, nothing but that."""
+    if isinstance(error, ArchiveError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "internal error"

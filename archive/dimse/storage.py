@@ -1,0 +1,137 @@
+"""The Storage service: C-STORE of every SOP class in every transfer syntax, kept as sent (DICOM PS3.4 annex B, PS3.7 9.1.1)."""
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from archive.dicom.uid import check_uid
+from archive.dimse.abstract_syntax import is_stored
+from archive.dimse.command import Command, CommandField, Field
+from archive.dimse.message import Context, Sink
+from archive.dimse.pdu import AssociationEnded
+from archive.dimse.service import Requestor
+from archive.dimse.status import (
+    CANNOT_UNDERSTAND,
+    INVALID_SOP_INSTANCE,
+    PROCESSING_FAILURE,
+    SUCCESS,
+    comment_of,
+    status_of,
+)
+from archive.errors import ArchiveError, BadInput
+
+log = logging.getLogger(__name__)
+
+_ECHOED = (Field.AFFECTED_SOP_INSTANCE_UID,)
+
+
+class Reception(Sink, Protocol):
+    """An object on its way in, as `archive.flow.ingest` takes it."""
+
+    def commit(self) -> object:
+        """Make it durable and findable; raises where it cannot be kept."""
+
+    def abort(self) -> None:
+        """Forget it."""
+
+
+class Ingest(Protocol):
+    """Where objects go."""
+
+    def begin(
+        self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str, source_ae_title: str = ""
+    ) -> Reception:
+        """Expect an object; raises where none can be taken."""
+
+
+class Storage:
+    """Stores objects; success is said when they are durable and can be found (promise P1).
+
+    Parameters
+    ----------
+    ingest : Ingest
+        Of this process.
+    """
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def supports(self, abstract_syntax: str) -> bool:
+        return is_stored(abstract_syntax)
+
+    def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
+        # All are kept as they come, so the sender's first choice is the best one.
+        return proposed[0] if proposed else None
+
+    def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
+        return scu, False
+
+    def handle(self, association: Requestor, context: Context, command: Command) -> bool:
+        if command.command_field != CommandField.C_STORE_RQ:
+            return False
+        messages = association.messages
+        before = messages.bytes_received
+        status, comment = self._store(association, context, command)
+        if status == SUCCESS:
+            association.count("objects_stored")
+        else:
+            association.count("objects_refused")
+            log.warning(
+                "object refused: status=0x%04X peer=%s calling=%r sop_instance_uid=%r sop_class_uid=%r transfer_syntax_uid=%s bytes=%d: %s",
+                status,
+                association.peer,
+                association.calling_ae_title,
+                command.text(Field.AFFECTED_SOP_INSTANCE_UID)[:80],
+                command.text(Field.AFFECTED_SOP_CLASS_UID)[:80],
+                context.transfer_syntax,
+                messages.bytes_received - before,
+                comment,
+            )
+        association.count("data_set_bytes", messages.bytes_received - before)
+        messages.send(context.context_id, command.respond(status, comment, _ECHOED))
+        return True
+
+    def _store(self, association: Requestor, context: Context, command: Command) -> tuple[int, str]:
+        """Read the data set to its end, whatever comes of it; status and comment."""
+        messages = association.messages
+        if not command.has_data_set:
+            return CANNOT_UNDERSTAND, "C-STORE without a data set"
+        sop_class_uid = command.text(Field.AFFECTED_SOP_CLASS_UID)
+        sop_instance_uid = command.text(Field.AFFECTED_SOP_INSTANCE_UID)
+        try:
+            # Before one of them becomes a key or a name.
+            check_uid(sop_class_uid, "AffectedSOPClassUID")
+            check_uid(sop_instance_uid, "AffectedSOPInstanceUID")
+        except BadInput as error:
+            messages.skip_data_set()
+            return INVALID_SOP_INSTANCE, str(error)
+        try:
+            reception = self._ingest.begin(
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=sop_instance_uid,
+                transfer_syntax_uid=context.transfer_syntax,
+                source=f"dimse:{association.calling_ae_title}@{association.host}",
+                source_ae_title=association.calling_ae_title,
+            )
+        except Exception as error:
+            messages.skip_data_set()
+            return _refuse(error)
+        try:
+            failure = messages.read_data_set(reception)
+            if failure is not None:
+                raise failure
+            reception.commit()
+        except AssociationEnded:
+            reception.abort()
+            raise
+        except Exception as error:
+            reception.abort()
+            return _refuse(error)
+        return SUCCESS, ""
+
+
+def _refuse(error: Exception) -> tuple[int, str]:
+    status = status_of(error)
+    if status == PROCESSING_FAILURE and not isinstance(error, ArchiveError | OSError):
+        log.error("storing failed inside", exc_info=error)
+    return status, comment_of(error)

@@ -1,0 +1,32 @@
+"""The Verification service: C-ECHO (DICOM PS3.4 annex A, PS3.7 9.1.5)."""
+
+from collections.abc import Sequence
+
+from archive.dimse.abstract_syntax import VERIFICATION
+from archive.dimse.command import Command, CommandField
+from archive.dimse.message import Context
+from archive.dimse.service import Requestor
+from archive.dimse.status import SUCCESS
+
+
+class Verification:
+    """Answers that the archive is there."""
+
+    def supports(self, abstract_syntax: str) -> bool:
+        return abstract_syntax == VERIFICATION
+
+    def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
+        # There is no data set that would need one.
+        return proposed[0] if proposed else None
+
+    def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
+        return scu, False
+
+    def handle(self, association: Requestor, context: Context, command: Command) -> bool:
+        if command.command_field != CommandField.C_ECHO_RQ:
+            return False
+        if command.has_data_set:
+            association.messages.skip_data_set()
+        association.count("echoes")
+        association.messages.send(context.context_id, command.respond(SUCCESS))
+        return True
