@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
@@ -234,3 +236,23 @@ def sample_files() -> Iterator[Path]:
                 with path.open("rb") as file:
                     if file.read(132)[128:] == b"DICM":
                         yield path
+
+
+def retrieve_part10(url: str) -> list[bytes]:
+    """Part 10 objects that WADO-RS answers at `url`, in the transfer syntax that they are stored in (PS3.18 10.4)."""
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=60) as response:
+        return multipart_parts(response.headers["Content-Type"], response.read())
+
+
+def multipart_parts(content_type: str, body: bytes) -> list[bytes]:
+    """Contents of the parts of a multipart/related body (RFC 2046 5.1)."""
+    header = Message()
+    header["Content-Type"] = content_type
+    boundary = header.get_param("boundary")
+    assert header.get_content_type() == "multipart/related"
+    assert isinstance(boundary, str)
+    delimiter = b"\r\n--" + boundary.encode()
+    first, *parts = (b"\r\n" + body).split(delimiter)
+    assert first == b"" and parts[-1] in (b"--", b"--\r\n"), "not closed"
+    return [part[part.index(b"\r\n\r\n") + 4 :] for part in parts[:-1]]

@@ -1,0 +1,155 @@
+"""OHIF in a real browser: the study list names the patients, a series of each kind is drawn into a canvas."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pydicom.data import get_testdata_file
+
+from tests.kit import ROOT, Node, is_missing, make_series, require
+from tests.peers import dcmtk
+
+WAIT_MILLISECONDS = 60_000
+SCREENSHOTS = ROOT / ".cache" / "screenshots"
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--no-pings",
+]
+
+
+@pytest.fixture(scope="module")
+def viewer() -> Path:
+    """The built viewer; `scripts/test` has fetched it where npm is there."""
+    named = os.environ.get("DICOM_ARCHIVE_WEB_VIEWER")
+    if named:
+        return Path(named)
+    versions = sorted((ROOT / ".cache" / "viewer").glob("*/index.html"))
+    if not versions:
+        is_missing("scripts/viewer has not fetched OHIF")
+    return versions[-1].parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def ohif_node(start_node: Callable[..., Node], viewer: Path) -> Node:
+    return start_node(settings={"DICOM_ARCHIVE_WEB_VIEWER": str(viewer)})
+
+
+def sample(name: str) -> Path:
+    return Path(str(get_testdata_file(name)))
+
+
+def send_files(node: Node, *paths: Path) -> None:
+    dcmtk.send_with_dcmsend(node.dimse_port, {"": list(paths)})
+
+
+def shades(picture: bytes) -> int:
+    """How many grey values take up at least a thousandth of the picture's middle: an empty viewport has one or two."""
+    grey = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+    height, width = grey.shape
+    middle = grey[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4]
+    return int((np.bincount(middle.ravel(), minlength=256) > middle.size / 1000).sum())
+
+
+def draw(page: Page, node: Node, study_instance_uid: str, screenshot: str) -> bytes:
+    """Open a study and wait until its first viewport shows more than a plain ground."""
+    page.goto(f"{node.http_url}/viewer?StudyInstanceUIDs={study_instance_uid}")
+    canvas = page.locator("canvas.cornerstone-canvas").first
+    expect(canvas).to_be_visible(timeout=WAIT_MILLISECONDS)
+    picture = b""
+    for _ in range(WAIT_MILLISECONDS // 500):
+        picture = canvas.screenshot()
+        if shades(picture) > 20:
+            break
+        page.wait_for_timeout(500)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=SCREENSHOTS / screenshot)
+    return picture
+
+
+@pytest.mark.timeout(300)
+def test_study_list_shows_the_patients(page: Page, ohif_node: Node, tmp_path: Path) -> None:
+    for number, name in enumerate(["Lovelace^Ada", "Noether^Emmy"]):
+        for data_set in make_series(2, PatientName=name, PatientID=f"P{number}", StudyDate="20260101"):
+            data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
+    send_files(ohif_node, *tmp_path.glob("*.dcm"))
+    page.goto(ohif_node.http_url)
+    for shown in ("Lovelace, Ada", "Noether, Emmy"):
+        expect(page.get_by_text(shown).first).to_be_visible(timeout=WAIT_MILLISECONDS)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / "ohif-study-list.png")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("packed", [False, True], ids=["accepted", "packed"])
+def test_a_ct_series_is_drawn(page: Page, ohif_node: Node, tmp_path: Path, packed: bool) -> None:
+    series = make_series(5, PatientName="Lovelace^Ada")
+    for data_set in series:
+        data_set.ImagePositionPatient = [-158.135803, -179.035797, -75.699997 + 5 * int(data_set.InstanceNumber or 0)]
+        data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
+    send_files(ohif_node, *tmp_path.glob("*.dcm"))
+    if packed:
+        ohif_node.cli("pack", "--now")
+    assert shades(draw(page, ohif_node, series[0].StudyInstanceUID, f"ohif-ct-{packed}.png")) > 20
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "name",
+    ["examples_jpeg2k.dcm", "examples_ybr_color.dcm", "MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "examples_overlay.dcm"],
+)
+def test_compressed_and_multi_frame_images_are_drawn(page: Page, ohif_node: Node, name: str) -> None:
+    path = sample(name)
+    send_files(ohif_node, path)
+    ohif_node.cli("pack", "--now")
+    data_set: Any = pydicom.dcmread(path, stop_before_pixels=True)
+    assert shades(draw(page, ohif_node, data_set.StudyInstanceUID, f"ohif-{path.stem}.png")) > 10
+
+
+def test_shades_tells_an_image_from_a_plain_ground() -> None:
+    def png(pixels: Any) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    assert shades(png(np.zeros((100, 100), np.uint8))) == 1
+    assert shades(png(np.arange(10000, dtype=np.uint8).reshape(100, 100))) > 20
+
+
+def test_the_browser_reaches_nothing_but_this_machine(page: Page) -> None:
+    with pytest.raises(Exception, match="ERR_NAME_NOT_RESOLVED"):
+        page.goto("http://example.org/")
