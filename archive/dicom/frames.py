@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from struct import Struct
 from typing import Any
 
 from archive.dicom.scan import Buffer
 from archive.errors import NotFound, NotUnderstood
 
 ITEM_HEADER_LENGTH = 8
+_ITEM_LITTLE, _ITEM_BIG = 0xE000FFFE, 0xFFFEE000  # the tag (FFFE,E000), read as one number
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,32 @@ class PixelData:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise NotUnderstood("not a description of pixel data") from error
+
+
+def scan_fragments(data_set: Buffer, offset: int, end: int, little: bool) -> list[tuple[int, int]]:
+    """Offset and length of the content of every item of encapsulated pixel data, the offset table first; a last one that is cut off too.
+
+    Parameters
+    ----------
+    data_set : Buffer
+        Where the items lie.
+    offset, end : int
+        The value: from the header of the first item up to the sequence delimitation item.
+    little : bool
+        Byte order of the item headers.
+    """
+    read = Struct("<II" if little else ">II").unpack_from
+    header = _ITEM_LITTLE if little else _ITEM_BIG
+    found = []
+    while end - offset >= ITEM_HEADER_LENGTH:
+        tag, length = read(data_set, offset)
+        if tag != header:
+            break
+        offset += ITEM_HEADER_LENGTH
+        length = min(length, end - offset)
+        found.append((offset, length))
+        offset += length
+    return found
 
 
 def native_pixel_data(tag: str, offset: int, length: int, number_of_frames: int, frame_bits: int) -> PixelData:

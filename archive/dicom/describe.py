@@ -1,0 +1,182 @@
+"""What the archive wants to know of an instance when it comes: its identity, what searches ask for, where its frames lie."""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from archive.dicom.attributes import INSTANCE_ATTRIBUTES, PATIENT_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, vr_of
+from archive.dicom.charset import DEFAULT_ENCODINGS, encodings_of
+from archive.dicom.frames import PixelData
+from archive.dicom.image import IMAGE_TAGS, locate_pixel_data
+from archive.dicom.inflate import inflate
+from archive.dicom.scan import PIXEL_DATA, PIXEL_DATA_TAGS, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
+from archive.dicom.syntax import Encoding, encoding_of
+from archive.dicom.uid import check_uid
+from archive.dicom.values import BINARY_VRS, VRS, decode_attribute
+from archive.errors import BadInput, NotUnderstood
+
+INFLATED_BYTES_MAX = 512 << 20
+VALUE_BYTES_MAX = 64 << 10
+"""Longest value, or sequence, that is kept for searches; a longer one is left out."""
+DEPTH_MAX = 8
+
+_SOP_CLASS_UID = 0x00080016
+_SOP_INSTANCE_UID = 0x00080018
+_STUDY_INSTANCE_UID = 0x0020000D
+_SERIES_INSTANCE_UID = 0x0020000E
+_SPECIFIC_CHARACTER_SET = 0x00080005
+
+_ATTRIBUTES = {
+    int(tag, 16): (tag, vr_of(tag)) for tag in sorted(PATIENT_ATTRIBUTES + STUDY_ATTRIBUTES + SERIES_ATTRIBUTES + INSTANCE_ATTRIBUTES)
+}
+_WANTED = frozenset(_ATTRIBUTES) | IMAGE_TAGS | PIXEL_DATA_TAGS
+_TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"))
+
+_log = logging.getLogger(__name__)
+_encodings_of = lru_cache(maxsize=256)(encodings_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `describe` finds.
+
+    Parameters
+    ----------
+    study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid : str
+        The identity; every object has it.
+    attributes : dict
+        The attributes of `archive.dicom.attributes` that are present, by tag, in the DICOM JSON model (PS3.18 annex F).
+    pixel_data : PixelData, optional
+        Where the frames lie, if there are any.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    attributes: dict[str, dict[str, Any]]
+    pixel_data: PixelData | None
+
+
+def describe(data_set: Buffer, transfer_syntax_uid: str, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> Description:
+    """Read what the archive wants to know from a data set.
+
+    Text is decoded by the object's own Specific Character Set. Attributes have the value representation of PS3.6 where what is
+    written is also text, so that searches find one kind of value. What cannot be decoded, or is cut off, is left out with a warning;
+    so is everything after a place where the bytes stop making sense.
+
+    Parameters
+    ----------
+    data_set : Buffer
+        As it came, without preamble and file meta information.
+    transfer_syntax_uid : str
+        The transfer syntax that it came in.
+    inflated_bytes_max : int
+        Largest size that a deflated data set may inflate to.
+
+    Raises
+    ------
+    NotUnderstood
+        One of the four UIDs of the identity is missing or none; or the data set cannot be inflated.
+    """
+    if encoding_of(transfer_syntax_uid).deflated:
+        data_set = inflate(data_set, inflated_bytes_max)
+    encoding = sniff_encoding(data_set, transfer_syntax_uid)
+    found: dict[int, RawElement] = {}
+    damage: NotUnderstood | None = None
+    try:
+        for element in scan_elements(data_set, encoding, stop_tag=PIXEL_DATA + 1, wanted=_WANTED):
+            found[element.tag] = element
+    except NotUnderstood as error:
+        damage = error
+    study_instance_uid = _identity(data_set, found, _STUDY_INSTANCE_UID, "StudyInstanceUID", damage)
+    series_instance_uid = _identity(data_set, found, _SERIES_INSTANCE_UID, "SeriesInstanceUID", damage)
+    sop_instance_uid = _identity(data_set, found, _SOP_INSTANCE_UID, "SOPInstanceUID", damage)
+    sop_class_uid = _identity(data_set, found, _SOP_CLASS_UID, "SOPClassUID", damage)
+    if damage is not None:
+        _log.warning("instance %s: what follows is not searched: %s", sop_instance_uid, damage)
+    return Description(
+        study_instance_uid,
+        series_instance_uid,
+        sop_instance_uid,
+        sop_class_uid,
+        _attributes(data_set, found, encoding, sop_instance_uid),
+        locate_pixel_data(data_set, found, encoding),
+    )
+
+
+def _identity(data_set: Buffer, found: dict[int, RawElement], tag: int, keyword: str, damage: NotUnderstood | None) -> str:
+    element = found.get(tag)
+    if element is None:
+        raise NotUnderstood(f"the data set has no {keyword}" + (f": {damage}" if damage else "")) from damage
+    if element.truncated:
+        raise NotUnderstood(f"the data set ends within {keyword}")
+    raw = bytes(data_set[element.offset : element.offset + min(element.length, 256)])
+    try:
+        return check_uid(raw.decode("latin_1").strip("\0 "), keyword)
+    except BadInput as error:
+        raise NotUnderstood(str(error)) from error
+
+
+def _attributes(data_set: Buffer, found: dict[int, RawElement], encoding: Encoding, sop_instance_uid: str) -> dict[str, dict[str, Any]]:
+    encodings = _encodings(data_set, found, DEFAULT_ENCODINGS)
+    little = encoding.little
+    attributes = {}
+    for number, (tag, usual) in _ATTRIBUTES.items():
+        element = found.get(number)
+        if element is None:
+            continue
+        vr = element.vr
+        if vr != usual and (vr not in VRS or vr in BINARY_VRS or (vr in _TEXT_VRS and usual in _TEXT_VRS)):
+            vr = usual
+        try:
+            attributes[tag] = _attribute(data_set, element, vr, encoding, encodings, little)
+        except ValueError as error:
+            _log.warning("instance %s: attribute %s is not searched: %s", sop_instance_uid, tag, error)
+    return attributes
+
+
+def _attribute(
+    data_set: Buffer, element: RawElement, vr: str, encoding: Encoding, encodings: tuple[str, ...], little: bool, depth: int = 0
+) -> dict[str, Any]:
+    if element.truncated:
+        raise ValueError("cut off")
+    offset, length = element.offset, element.length
+    if length > VALUE_BYTES_MAX:
+        raise ValueError(f"{length} bytes are more than {VALUE_BYTES_MAX}")
+    if vr == "SQ" or element.undefined:
+        items = _items(data_set, element, encoding, encodings, depth)
+        return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
+    return decode_attribute(vr, bytes(data_set[offset : offset + length]), encodings, little)
+
+
+def _items(
+    data_set: Buffer, sequence: RawElement, encoding: Encoding, encodings: tuple[str, ...], depth: int
+) -> list[dict[str, dict[str, Any]]]:
+    """Items of a sequence with their standard attributes; binary values, private attributes and group lengths are left out."""
+    if depth >= DEPTH_MAX:
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    try:
+        items = []
+        for item in scan_items(data_set, sequence, encoding):
+            found = {e.tag: e for e in scan_elements(data_set, item.encoding, item.offset, item.offset + item.length)}
+            inner = _encodings(data_set, found, encodings)
+            content = {}
+            for number in sorted(found):
+                element, tag = found[number], f"{number:08X}"
+                vr = element.vr if element.vr in VRS and element.vr != "UN" else vr_of(tag)
+                if number >> 16 & 1 or not number & 0xFFFF or vr not in VRS or vr in BINARY_VRS:
+                    continue
+                content[tag] = _attribute(data_set, element, vr, item.encoding, inner, item.encoding.little, depth + 1)
+            items.append(content)
+    except NotUnderstood as error:
+        raise ValueError(str(error)) from error
+    return items
+
+
+def _encodings(data_set: Buffer, found: dict[int, RawElement], inherited: tuple[str, ...]) -> tuple[str, ...]:
+    element = found.get(_SPECIFIC_CHARACTER_SET)
+    if element is None or element.undefined:
+        return inherited
+    return _encodings_of(bytes(data_set[element.offset : element.offset + min(element.length, 1024)]))
