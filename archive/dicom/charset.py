@@ -2,11 +2,12 @@
 
 import logging
 import warnings
+from codecs import lookup
 from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 _log = logging.getLogger(__name__)
@@ -15,6 +16,7 @@ _T = TypeVar("_T")
 DEFAULT_ENCODINGS = ("iso8859",)
 """What text is taken for where Specific Character Set is missing: ASCII, and Latin-1 for what is none."""
 
+_TEXT_CODECS = frozenset(lookup(name).name for name in python_encoding.values())
 _quiet = Lock()
 
 
@@ -27,8 +29,10 @@ def encodings_of(specific_character_set: bytes) -> tuple[str, ...]:
         The raw value, several terms joined by a backslash. Terms with common misspellings are understood; others
         are taken for the default.
     """
-    terms = specific_character_set.decode("iso8859").rstrip(" \0").split("\\")
-    return tuple(_without_warnings(lambda: convert_encodings(terms))) or DEFAULT_ENCODINGS
+    terms = specific_character_set.decode("iso8859").replace("\0", " ").rstrip().split("\\")
+    encodings = _without_warnings(lambda: convert_encodings(terms))
+    # pydicom lets every name of Python's pass, also of codecs that make no text.
+    return tuple(name if lookup(name).name in _TEXT_CODECS else DEFAULT_ENCODINGS[0] for name in encodings) or DEFAULT_ENCODINGS
 
 
 def decode_text(raw: bytes, encodings: tuple[str, ...]) -> str:

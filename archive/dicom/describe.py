@@ -35,6 +35,9 @@ _TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN
 
 _log = logging.getLogger(__name__)
 _encodings_of = lru_cache(maxsize=256)(encodings_of)
+# The instances of a series repeat most values. What comes out is shared: nobody may change it.
+_REPEATED_BYTES_MAX = 128
+_decode_repeated = lru_cache(maxsize=8192)(decode_attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Description:
     study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid : str
         The identity; every object has it.
     attributes : dict
-        The attributes of `archive.dicom.attributes` that are present, by tag, in the DICOM JSON model (PS3.18 annex F).
+        The attributes of `archive.dicom.attributes` that are present, by tag, in the DICOM JSON model (PS3.18 annex F). The
+        attribute objects may be shared between instances: replace one, never change it.
     pixel_data : PixelData, optional
         Where the frames lie, if there are any.
     """
@@ -148,7 +152,8 @@ def _attribute(
     if vr == "SQ" or element.undefined:
         items = _items(data_set, element, encoding, encodings, depth)
         return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
-    return decode_attribute(vr, bytes(data_set[offset : offset + length]), encodings, little)
+    decode = _decode_repeated if length <= _REPEATED_BYTES_MAX else decode_attribute
+    return decode(vr, bytes(data_set[offset : offset + length]), encodings, little)
 
 
 def _items(

@@ -16,6 +16,7 @@ Buffer = bytes | bytearray | memoryview | mmap
 
 UNDEFINED = 0xFFFFFFFF
 DEPTH_MAX = 64
+"""Levels that are walked at once: every sequence of undefined length is one, and every such item in it."""
 
 ITEM = 0xFFFEE000
 ITEM_DELIMITATION = 0xFFFEE00D
@@ -260,48 +261,50 @@ def _skip(data: Buffer, position: int, end: int, encoding: Encoding, *, in_item:
     if not in_item:
         encoding = _content_encoding(data, position, end, encoding)
     order = _LITTLE if encoding.little else _BIG
+    read_explicit, read_implicit = order.explicit, order.implicit
     # One entry for each open level: None for a sequence, for an item whether its elements are explicit.
     levels: list[bool | None] = [encoding.explicit if in_item else None]
-    while end - position >= 8:
+    last = end - 8
+    while position <= last:
         explicit = levels[-1]
         if explicit is None:
-            group, element, length = order.implicit(data, position)
+            group, element, length = read_implicit(data, position)
             tag = group << 16 | element
             position += 8
-            if tag == SEQUENCE_DELIMITATION:
+            if tag == ITEM:
+                if length != UNDEFINED:
+                    position += length
+                elif len(levels) < DEPTH_MAX:
+                    levels.append(_item_encoding(data, position, end, encoding).explicit)
+                else:
+                    raise NotUnderstood(f"sequences nested deeper than {DEPTH_MAX // 2} at offset {position} of the data set")
+            elif tag == SEQUENCE_DELIMITATION:
                 levels.pop()
                 if not levels:
                     return position - 8, position, False
-            elif tag != ITEM:
+            else:
                 raise NotUnderstood(f"no item at offset {position - 8} of the data set")
-            elif length == UNDEFINED:
-                levels.append(_item_encoding(data, position, end, encoding).explicit)
-            else:
-                position += length
+            continue
+        if explicit:
+            group, element, name, length = read_explicit(data, position)
+            offset = position + 8
+            if name not in _SHORT_VRS:
+                _, offset, length = _read_unusual(data, position, end, group << 16 | element, name, length, order)
         else:
-            if explicit:
-                group, element, name, length = order.explicit(data, position)
-                tag = group << 16 | element
-                if name in _SHORT_VRS:
-                    offset = position + 8
-                else:
-                    _, offset, length = _read_unusual(data, position, end, tag, name, length, order)
-            else:
-                group, element, length = order.implicit(data, position)
-                tag, offset = group << 16 | element, position + 8
-            if group == 0xFFFE:
-                if tag not in (ITEM_DELIMITATION, SEQUENCE_DELIMITATION):
-                    raise NotUnderstood(f"an item outside a sequence at offset {position} of the data set")
-                levels.pop()
-                after = position + 8 if tag == ITEM_DELIMITATION else position  # its own delimiter may have been forgotten
-                if not levels:
-                    return position, after, False
-                position = after
-            elif length == UNDEFINED:
+            group, element, length = read_implicit(data, position)
+            offset = position + 8
+        if group != 0xFFFE:
+            if length == UNDEFINED:
                 levels.append(None)
                 position = offset
             else:
                 position = offset + length
-        if len(levels) > DEPTH_MAX:
-            raise NotUnderstood(f"sequences nested deeper than {DEPTH_MAX} at offset {position} of the data set")
+        elif element == 0xE00D or element == 0xE0DD:
+            levels.pop()
+            after = position + 8 if element == 0xE00D else position  # its own delimiter may have been forgotten
+            if not levels:
+                return position, after, False
+            position = after
+        else:
+            raise NotUnderstood(f"an item outside a sequence at offset {position} of the data set")
     return end, end, True
