@@ -61,6 +61,9 @@ class WebSection(Section):
     port: int = setting(8080, "TCP port of the HTTP front end.", "port", ge=0, le=65535)
     workers: int = setting(2, "Processes that serve HTTP.", "processes", ge=1, le=64)
     requests_max: int = setting(200, "Requests at once in one worker; one more gets 503.", "requests", ge=1)
+    connections_max: int = setting(1000, "Connections at once in one worker; one more gets 503 and is closed.", "connections", ge=1)
+    idle_seconds_max: float = setting(75.0, "A connection without a request for this long is closed.", "seconds", gt=0)
+    stall_seconds_max: float = setting(60.0, "A client that takes none of its answer for this long is cut off.", "seconds", gt=0)
     search_limit_max: int = setting(5000, "Most results of one search; a larger or missing limit is cut to it.", "results", ge=1)
     viewer: Path = setting(Path("viewer"), "Folder of the built OHIF viewer; relative to the data folder; served at / where it exists.")
 
@@ -88,6 +91,7 @@ class IndexSection(Section):
 
 class LimitsSection(Section):
     inflated_bytes_max: int = setting(512 * MIB, "Largest size that a deflated data set may inflate to.", "bytes", ge=MIB)
+    derived_bytes_max: int = setting(GIB, "Bound of derived/, which holds what can be made again.", "bytes", ge=MIB)
 
 
 class LogSection(Section):

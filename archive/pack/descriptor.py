@@ -167,6 +167,4 @@ class Deletion:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Deletion":
-        return cls(
-            Revision(row["node"], row["sequence"]), row["deleted_us"], row["source"], [Revision(n, s) for n, s in row["revisions"]]
-        )  # fmt: skip
+        return cls(Revision(row["node"], row["sequence"]), row["deleted_us"], row["source"], [Revision(n, s) for n, s in row["revisions"]])

@@ -71,7 +71,9 @@ class SegmentHeader:
             return None
         _, version, _, flags, epoch, node, number, created = _SEGMENT.unpack_from(data)
         if version > FORMAT_VERSION or flags:
-            raise UnknownFormat(f"journal segment {number} has format version {version}, flags {flags:#x}; this program knows version {FORMAT_VERSION}")
+            raise UnknownFormat(
+                f"journal segment {number} has format version {version}, flags {flags:#x}; this program knows version {FORMAT_VERSION}"
+            )
         return cls(epoch, node, number, created)
 
 
@@ -101,9 +103,17 @@ class RecordHeader:
 
     def pack(self) -> bytes:
         body = _RECORD.pack(
-            RECORD_MAGIC, self.kind, self.flags, self.epoch, self.sequence, self.payload_length, self.descriptor_length, self.written_us,
-            self.payload_crc, self.descriptor_crc,
-        )  # fmt: skip
+            RECORD_MAGIC,
+            self.kind,
+            self.flags,
+            self.epoch,
+            self.sequence,
+            self.payload_length,
+            self.descriptor_length,
+            self.written_us,
+            self.payload_crc,
+            self.descriptor_crc,
+        )
         return body + _CRC.pack(crc32(body))
 
     @classmethod

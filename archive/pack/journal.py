@@ -1,11 +1,11 @@
 """The journal's folder: names, numbers, the writer's current segment, release and recycling.
 
-    journal/
-      counters                 next sequence and segment numbers, shared by all writers under a lock; a hint that recovery corrects
-      open/<number>.<slot>.seg  the segment that the process in that slot appends to
-      sealed/<number>.seg      no one writes to these any more
-      spare/<number>.seg       released, kept for another life
-      incoming/<number>.part   large objects on their way in; left-overs are deleted at start-up
+journal/
+  counters                 next sequence and segment numbers, shared by all writers under a lock; a hint that recovery corrects
+  open/<number>.<slot>.seg  the segment that the process in that slot appends to
+  sealed/<number>.seg      no one writes to these any more
+  spare/<number>.seg       released, kept for another life
+  incoming/<number>.part   large objects on their way in; left-overs are deleted at start-up
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
+from archive.pack.checksum import crc32
 from archive.pack.segment import LargeRecord, Segment
 
 _COUNTERS = struct.Struct("<QQ")
@@ -54,7 +55,9 @@ class Journal:
         Released segments kept for recycling.
     """
 
-    def __init__(self, folder: Path, node: bytes, slot: str = "", segment_bytes: int = 64 << 20, spare_segments_max: int = 4, disk: Disk = LOCAL_DISK) -> None:
+    def __init__(
+        self, folder: Path, node: bytes, slot: str = "", segment_bytes: int = 64 << 20, spare_segments_max: int = 4, disk: Disk = LOCAL_DISK
+    ) -> None:
         self.folder, self.node, self.slot, self.disk = folder, node, slot, disk
         self._segment_bytes, self._spare_max = segment_bytes, spare_segments_max
         self._open, self._sealed, self._spare, self._incoming = (folder / n for n in ("open", "sealed", "spare", "incoming"))
@@ -91,7 +94,11 @@ class Journal:
 
     def _take_locked(self, change: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
         with self.disk.locked(self._counters):
-            data = self.disk.read(self._counters, _COUNTERS.size, 0) if self.disk.size(self._counters) >= _COUNTERS.size else _COUNTERS.pack(1, 1)
+            data = (
+                self.disk.read(self._counters, _COUNTERS.size, 0)
+                if self.disk.size(self._counters) >= _COUNTERS.size
+                else _COUNTERS.pack(1, 1)
+            )
             before: tuple[int, int] = _COUNTERS.unpack(data)
             self.disk.write(self._counters, [_COUNTERS.pack(*change(*before))], 0)
             return before
@@ -129,29 +136,39 @@ class Journal:
                 self._seal()
 
     def sync(self, appended: Appended) -> None:
-        """Durable when this returns; call it once for each `append`.
+        """Durable when this returns.
 
         Raises
         ------
         Exhausted
             The disk failed; the segment is never written to again.
         """
-        try:
-            appended.segment.syncer.sync()
-        finally:
-            appended.segment.drop()
+        appended.segment.syncer.sync()
+
+    def done(self, appended: Appended) -> None:
+        """Say once for each `append` that its record can be found, or never will: only then may its segment be sealed."""
+        appended.segment.drop(self._rename_sealed)
+
+    def append_small(self, kind: int, sequence: int, payload: bytes) -> Appended:
+        """A record of a small kind, which is all payload."""
+        return self.append(kind, sequence, [payload], crc32(payload), b"")
 
     def stream(self) -> LargeRecord:
         """A segment of its own for one large object."""
         with self._lock:
             number = self._next_segment_locked()
-        return LargeRecord(self.disk, self._incoming / f"{number:012d}.part", self._sealed / f"{number:012d}.seg", number, self.node)
+        opened = self._open / f"{number:012d}.{self.slot}.seg"
+        return LargeRecord(
+            self.disk, self._incoming / f"{number:012d}.part", opened, self._sealed / f"{number:012d}.seg", number, self.node
+        )
 
     def _start(self, needed: int) -> Segment:
         number = self._next_segment_locked()
         path = self._open / f"{number:012d}.{self.slot}.seg"
         capacity = max(self._segment_bytes, needed + 3 * 4096)
-        segment = (self._recycle(path, number) if capacity == self._segment_bytes else None) or Segment.start(self.disk, path, number, self.node, capacity)
+        segment = (self._recycle(path, number) if capacity == self._segment_bytes else None) or Segment.start(
+            self.disk, path, number, self.node, capacity
+        )
         self.disk.sync_folder(self._open)
         return segment
 
@@ -175,11 +192,13 @@ class Journal:
         return None
 
     def _seal(self) -> None:
-        if self._segment is None:
-            return
-        segment, self._segment = self._segment, None
+        """Append to it no more; its name changes when its last record is done with."""
+        if self._segment is not None:
+            segment, self._segment = self._segment, None
+            segment.drop(self._rename_sealed)
+
+    def _rename_sealed(self, segment: Segment) -> None:
         self.disk.rename(segment.path, self._sealed / f"{segment.header.number:012d}.seg")
-        segment.drop()
 
     def seal_left_over(self, mine: Callable[[str], bool]) -> None:
         """Seal what a dead process left open; `mine` says by its slot."""
@@ -220,7 +239,12 @@ class Journal:
 
     def segments(self) -> Iterator[tuple[int, Path]]:
         """Every segment that holds records, in order of number."""
-        found = {int(m[1]): folder / name for folder in (self._open, self._sealed) for name in self.disk.list_folder(folder) if (m := _NAME.match(name))}
+        found = {
+            int(m[1]): folder / name
+            for folder in (self._open, self._sealed)
+            for name in self.disk.list_folder(folder)
+            if (m := _NAME.match(name))
+        }
         yield from sorted(found.items())
 
     def release(self, number: int) -> None:

@@ -54,6 +54,13 @@ class OpenRecord:
             self._whole = memoryview(data)
         return self._whole
 
+    def whole(self) -> memoryview:
+        """The whole payload, checked; a large one mapped."""
+        if self._block_crcs is not None:
+            for offset in range(0, self.header.payload_length, BLOCK_BYTES):
+                self.view(offset, min(BLOCK_BYTES, self.header.payload_length - offset))
+        return self.mapped()
+
     def mapped(self) -> memoryview:
         """The whole payload; a small one checked, a large one mapped and not checked: for parsers, which stand any bytes."""
         if self._block_crcs is None:

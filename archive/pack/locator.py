@@ -11,9 +11,7 @@ FORMAT_VERSION = 1
 CRC_OFFSET = LOCATOR_BYTES - 9
 """Of the eight hex digits; this place, the total length and the version's place hold for every version to come."""
 _START = re.compile(rb"^dicom-archive-pack (\d{4}) flags ([0-9a-f]{8}) ")
-_FIELDS = re.compile(
-    rb"length (\d{20}) index (\d{20}) (\d{20}) ([0-9a-f]{8}) blocks (\d{20}) (\d{20}) (\d{12}) tail ([0-9a-f]{8}) *$"
-)
+_FIELDS = re.compile(rb"length (\d{20}) index (\d{20}) (\d{20}) ([0-9a-f]{8}) blocks (\d{20}) (\d{20}) (\d{12}) tail ([0-9a-f]{8}) *$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,14 @@ class Locator:
 
     def pack(self) -> bytes:
         text = (
-            f"dicom-archive-pack {FORMAT_VERSION:04d} flags {0:08x} length {self.length:020d}"
-            f" index {self.index_offset:020d} {self.index_length:020d} {self.index_crc:08x}"
-            f" blocks {self.covered:020d} {self.blocks_offset:020d} {self.blocks:012d} tail {self.tail_crc:08x}"
-        ).encode().ljust(CRC_OFFSET)
+            (
+                f"dicom-archive-pack {FORMAT_VERSION:04d} flags {0:08x} length {self.length:020d}"
+                f" index {self.index_offset:020d} {self.index_length:020d} {self.index_crc:08x}"
+                f" blocks {self.covered:020d} {self.blocks_offset:020d} {self.blocks:012d} tail {self.tail_crc:08x}"
+            )
+            .encode()
+            .ljust(CRC_OFFSET)
+        )
         return text + f"{crc32(text):08x}\n".encode()
 
     @classmethod

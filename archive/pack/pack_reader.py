@@ -95,10 +95,15 @@ def _parse(lines: Iterator[bytes]) -> tuple[dict[str, Any], list[SeriesRow], lis
         if kind == "series":
             series.append(
                 SeriesRow(
-                    row["study_instance_uid"], row["series_instance_uid"], ordinal,
-                    row["metadata_offset"], row["metadata_length"], int(row["metadata_crc32"], 16), [],
+                    row["study_instance_uid"],
+                    row["series_instance_uid"],
+                    ordinal,
+                    row["metadata_offset"],
+                    row["metadata_length"],
+                    int(row["metadata_crc32"], 16),
+                    [],
                 )
-            )  # fmt: skip
+            )
         elif kind == "instance":
             series[-1].instances.append((row["offset"], InstanceDescriptor.from_json(row)))
             ordinal += 1

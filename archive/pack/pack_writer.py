@@ -102,10 +102,13 @@ class PackWriter:
             for descriptor, further in content.instances:
                 entry = self._place(
                     instance_entry(
-                        descriptor.study_instance_uid, descriptor.series_instance_uid, descriptor.sop_instance_uid, str(descriptor.revision) if further else ""
+                        descriptor.study_instance_uid,
+                        descriptor.series_instance_uid,
+                        descriptor.sop_instance_uid,
+                        str(descriptor.revision) if further else "",
                     ),
                     descriptor.length,
-                )  # fmt: skip
+                )
                 self._instances.append((entry, descriptor))
                 row = {"kind": "instance", "offset": entry.data_offset, **descriptor.to_json()}
                 row.pop("block_crcs", None)
@@ -198,8 +201,11 @@ class PackWriter:
             + [self._blocks.central_header(crc32(table))]
         )
         tail = (
-            self._blocks.local_header(crc32(table)) + table + directory + end_records(self._entries, self._at, self._directory_length, LOCATOR_BYTES)
-        )  # fmt: skip
+            self._blocks.local_header(crc32(table))
+            + table
+            + directory
+            + end_records(self._entries, self._at, self._directory_length, LOCATOR_BYTES)
+        )
         yield tail
         yield Locator(
             self.length,

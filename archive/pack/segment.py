@@ -3,13 +3,13 @@
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from archive.disk import Bytes, Disk
 from archive.errors import Exhausted
-from archive.pack.checksum import BLOCK_BYTES, BlockCrcs, crc32, crc32_of_blocks
-from archive.pack.frame import ALIGNMENT, HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader, align
+from archive.pack.checksum import BlockCrcs, crc32, crc32_of_blocks
+from archive.pack.frame import HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader, align
 
 EPOCH_BYTES = 16
 
@@ -119,27 +119,28 @@ class Segment:
         with self._lock:
             self._users += 1
 
-    def drop(self) -> None:
-        """The last user closes the file."""
+    def drop(self, seal: Callable[["Segment"], None]) -> None:
+        """The last user seals and closes it: until then a record in it may be durable and not yet findable."""
         with self._lock:
             self._users -= 1
             if self._users:
                 return
+        seal(self)
         self._disk.close(self.fd)
 
 
 class LargeRecord:
     """One large object on its way into a segment of its own: payload first, descriptor, then the headers, then its name.
 
-    Until `commit` the file is called `*.part` and is nothing to a reader.
+    Until `commit` the file is called `*.part` and is nothing to a reader; until `seal` it is open and not released.
     """
 
-    def __init__(self, disk: Disk, part: Path, final: Path, number: int, node: bytes) -> None:
-        self._disk, self._part, self._final = disk, part, final
+    def __init__(self, disk: Disk, part: Path, opened: Path, sealed: Path, number: int, node: bytes) -> None:
+        self._disk, self._part, self._opened, self._sealed = disk, part, opened, sealed
         self._header = SegmentHeader(secrets.token_bytes(EPOCH_BYTES), node, number, now_us())
         self._fd = disk.create(part)
         self._crcs = BlockCrcs()
-        self._open = True
+        self._committed = False
         self.number = number
 
     @property
@@ -169,19 +170,19 @@ class LargeRecord:
         self._disk.sync(self._fd)
         self._disk.write(self._fd, [self._header.pack(), header.pack()], 0)
         self._disk.sync(self._fd)
-        self._disk.rename(self._part, self._final)
-        self._disk.sync_folder(self._final.parent)
-        self._close()
+        self._disk.rename(self._part, self._opened)
+        self._committed = True
+        self._disk.sync_folder(self._opened.parent)
         return offset
 
-    def abort(self) -> None:
-        if self._open:
-            self._close()
-            self._disk.unlink(self._part)
+    def seal(self) -> None:
+        """The committed record can be found, so that the packer may release its segment once it is packed."""
+        self._disk.rename(self._opened, self._sealed)
 
-    def _close(self) -> None:
-        self._open = False
-        self._disk.close(self._fd)
-
-
-assert BLOCK_BYTES % ALIGNMENT == 0
+    def close(self) -> None:
+        """Give the file back; without `commit` nothing of it stays."""
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+            self._fd = -1
+            if not self._committed:
+                self._disk.unlink(self._part)

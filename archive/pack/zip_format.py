@@ -55,11 +55,27 @@ class Entry:
         size, offset = LIMIT_32 if large else self.length, LIMIT_32 if far else self.header_offset
         return (
             _CENTRAL.pack(
-                0x02014B50, MADE_BY, 45 if fields else 20, 0, 0, DOS_TIME, DOS_DATE, crc, size, size, len(name), len(extra), 0, 0, 0, READ_ONLY_FILE, offset
+                0x02014B50,
+                MADE_BY,
+                45 if fields else 20,
+                0,
+                0,
+                DOS_TIME,
+                DOS_DATE,
+                crc,
+                size,
+                size,
+                len(name),
+                len(extra),
+                0,
+                0,
+                0,
+                READ_ONLY_FILE,
+                offset,
             )
             + name
             + extra
-        )  # fmt: skip
+        )
 
 
 def place(name: str, length: int, at: int) -> Entry:
@@ -74,6 +90,13 @@ def end_records(entries: int, directory_offset: int, directory_length: int, comm
         _END_64.pack(0x06064B50, _END_64.size - 12, MADE_BY, 45, 0, 0, entries, entries, directory_length, directory_offset)
         + _END_64_LOCATOR.pack(0x07064B50, 0, directory_offset + directory_length, 1)
         + _END.pack(
-            0x06054B50, 0, 0, min(entries, 0xFFFF), min(entries, 0xFFFF), min(directory_length, LIMIT_32), min(directory_offset, LIMIT_32), comment_length
+            0x06054B50,
+            0,
+            0,
+            min(entries, 0xFFFF),
+            min(entries, 0xFFFF),
+            min(directory_length, LIMIT_32),
+            min(directory_offset, LIMIT_32),
+            comment_length,
         )
-    )  # fmt: skip
+    )

@@ -62,7 +62,7 @@ class DirectoryTier:
         return whole.hexdigest()
 
     def _refuse_taken(self, node: str, sequence: int) -> None:
-        for entry in self.list(node, sequence):
+        for entry in self.list_packs(node, sequence):
             if entry.name.sequence == sequence:
                 raise NumberTaken(f"pack number {sequence} of node {node} is taken by {entry.name}: do two nodes write under one name?")
             break
@@ -91,7 +91,7 @@ class DirectoryTier:
         finally:
             self._disk.close(fd)
 
-    def list(self, node: str, first: int = 0) -> Iterator[PackEntry]:
+    def list_packs(self, node: str, first: int = 0) -> Iterator[PackEntry]:
         for folder in self._disk.list_folder(self._root / node):
             if not folder.isdigit() or int(folder) < first // PACKS_PER_FOLDER:
                 continue

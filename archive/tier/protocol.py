@@ -52,7 +52,7 @@ class Tier(Protocol):
         """In bytes, as it rests; `NotFound`."""
         ...
 
-    def list(self, node: str, first: int = 0) -> Iterator[PackEntry]:
+    def list_packs(self, node: str, first: int = 0) -> Iterator[PackEntry]:
         """Packs of a node with this number or a higher one, in order of number."""
         ...
 

@@ -1,0 +1,134 @@
+"""Which studies a search has to look at: all that may match, in the order of the answer, as few others as the index allows."""
+
+import heapq
+import re
+from collections.abc import Iterator
+
+from archive.index.environment import Transaction
+from archive.index.index import Index
+from archive.index.located import SeriesKey
+from archive.index.terms import STUDY_DATE, fold, literal_start, study_of_term, term_prefix
+from archive.pack.descriptor import InstanceDescriptor
+
+Path = tuple[str, ...]
+Place = tuple[str, str]
+"""StudyDate and Study Instance UID: answers go from the highest to the lowest."""
+
+STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID = "0020000D", "0020000E", "00080018"
+_SELECTIVE = ("00080050", "00100020", "00100010")
+"""AccessionNumber, PatientID, PatientName: the most selective first."""
+_DATES = re.compile(r"^(\d{8})?(-)?(\d{8})?$")
+BATCH = 256
+
+
+def candidate_studies(index: Index, keys: dict[Path, str], fuzzy: bool) -> Iterator[str]:
+    """Study Instance UIDs, newest StudyDate first."""
+    single = {path[0]: text for path, text in keys.items() if len(path) == 1 and text.strip("* ")}
+    pending = _pending_places(index)
+    chosen = _by_uid(index, single, pending)
+    if chosen is None:
+        chosen = _by_term(index, single, fuzzy)
+        if chosen is not None:
+            chosen |= set(pending)
+    if chosen is not None:
+        places = [(_date(index, study, pending), study) for study in chosen]
+        for _, study in sorted(places, reverse=True):
+            yield study
+        return
+    waiting = sorted(((_date(index, study, pending), study) for study in pending), reverse=True)
+    last = ""
+    for _, study in heapq.merge(_all_by_date(index), waiting, reverse=True):
+        if study != last:
+            yield study
+        last = study
+
+
+def _pending_places(index: Index) -> dict[str, SeriesKey]:
+    with index.pending.environment.reading() as t:
+        out: dict[str, SeriesKey] = {}
+        for state in index.pending.states(t):
+            out.setdefault(state.key.study_instance_uid, state.key)
+        return out
+
+
+def _date(index: Index, study: str, pending: dict[str, SeriesKey]) -> str:
+    with index.packed.environment.reading() as t:
+        record = index.packed.study(t, study)
+    if record is not None:
+        values = record.attributes.get(STUDY_DATE, {}).get("Value") or [""]
+        return fold(str(values[0]))
+    if study in pending:
+        with index.pending.environment.reading() as t:
+            first = index.pending.first_instance(t, pending[study])
+        if first is not None:
+            return fold(_study_date(first.descriptor))
+    return ""
+
+
+def _study_date(descriptor: InstanceDescriptor) -> str:
+    values = descriptor.attributes.get(STUDY_DATE, {}).get("Value") or [""]
+    return str(values[0] or "")
+
+
+def _uids(text: str) -> list[str]:
+    return [uid.strip(" \0") for uid in text.replace(",", "\\").split("\\") if uid.strip(" \0")]
+
+
+def _by_uid(index: Index, keys: dict[str, str], pending: dict[str, SeriesKey]) -> set[str] | None:
+    """Studies that UIDs in the query name; None where it names none."""
+    if STUDY_INSTANCE_UID in keys:
+        found = set()
+        with index.packed.environment.reading() as t:
+            for uid in _uids(keys[STUDY_INSTANCE_UID]):
+                if uid in pending or index.packed.study(t, uid) is not None:
+                    found.add(uid)
+        return found
+    if SOP_INSTANCE_UID in keys:
+        return {i.study_instance_uid for uid in _uids(keys[SOP_INSTANCE_UID]) for i in index.revisions(uid)}
+    if SERIES_INSTANCE_UID in keys:
+        wanted = set(_uids(keys[SERIES_INSTANCE_UID]))
+        with index.pending.environment.reading() as t:
+            found = {s.key.study_instance_uid for s in index.pending.states(t) if s.key.series_instance_uid in wanted}
+        with index.packed.environment.reading() as t:
+            return found.union(*(index.packed.studies_of_series(t, uid) for uid in wanted))
+    return None
+
+
+def _by_term(index: Index, keys: dict[str, str], fuzzy: bool) -> set[str] | None:
+    """Packed studies that the best term of the query leaves; None where no term helps."""
+    for tag in _SELECTIVE:
+        text = keys.get(tag, "")
+        start = literal_start(text)
+        if not fold(start) or "\\" in text or "=" in text or (fuzzy and tag == "00100010"):
+            continue
+        with index.packed.environment.reading() as t:
+            return {study_of_term(key) for key, _ in t.scan("terms", term_prefix(tag, start))}
+    dates = _DATES.match(keys.get(STUDY_DATE, "").strip())
+    if dates and (dates[1] or dates[3]):
+        first = dates[1] or ""
+        last = dates[3] or ("99999999" if dates[2] else first)
+        with index.packed.environment.reading() as t:
+            return set(_between(t, first, last))
+    return None
+
+
+def _between(t: Transaction, first: str, last: str) -> Iterator[str]:
+    prefix, end = term_prefix(STUDY_DATE), term_prefix(STUDY_DATE, last) + b"\xff"
+    for key, _ in t.scan("terms", prefix, term_prefix(STUDY_DATE, first)):
+        if key > end:
+            return
+        yield study_of_term(key)
+
+
+def _all_by_date(index: Index) -> Iterator[Place]:
+    """Every packed study, newest first; the snapshot is given up between batches, so that no reader is held while rows are made."""
+    prefix = term_prefix(STUDY_DATE)
+    before = prefix + b"\xff"
+    while True:
+        with index.packed.environment.reading() as t:
+            keys = t.keys_before("terms", prefix, before, BATCH)
+        for key in keys:
+            yield key[len(prefix) : key.rindex(b"\0")].decode(), study_of_term(key)
+        if len(keys) < BATCH:
+            return
+        before = keys[-1]

@@ -1,0 +1,106 @@
+"""Everything that one process of a node has open: settings, identity, journal, index, tier, pool."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from archive.config import Settings
+from archive.disk import LOCAL_DISK, Disk
+from archive.errors import Exhausted, Locked
+from archive.flow.identity import identify
+from archive.index.index import Index
+from archive.pack.journal import Journal
+from archive.pool.pool import Pool
+from archive.tier.opening import open_tier
+
+
+class Home:
+    """One process over `DIR`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the node; `settings.node.data` is `DIR`.
+    slot : str
+        Place of a process that writes to the journal, as `dimse-0`; empty for one that only reads.
+
+    Raises
+    ------
+    Locked
+        A process that writes is asked for while recovery runs.
+    """
+
+    def __init__(self, settings: Settings, slot: str = "", disk: Disk = LOCAL_DISK) -> None:
+        self.settings, self.slot, self.disk = settings, slot, disk
+        data = settings.node.data
+        self.identity = identify(data, settings.node.name, disk)
+        self._writers = _lock_writers(data, disk, shared=True) if slot else -1
+        j = settings.journal
+        self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, disk)
+        self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
+        self.tier = open_tier(settings.node.tier, data / "packs")
+        self.pool = Pool(self.tier, disk)
+
+    def close(self) -> None:
+        self.journal.close()
+        self.index.close()
+        if self._writers >= 0:
+            self.disk.close(self._writers)
+            self._writers = -1
+
+    def __enter__(self) -> "Home":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def waiting(self) -> tuple[int, int]:
+        """Instances and bytes that are accepted and not packed."""
+        with self.index.pending.environment.reading() as t:
+            return self.index.pending.totals(t)
+
+    def check_room(self) -> None:
+        """
+        Raises
+        ------
+        Exhausted
+            The journal or the disk has reached its bound, so nothing more can be accepted now.
+        """
+        limits = self.settings.journal
+        if self.waiting()[1] >= limits.bytes_max:
+            raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)
+        free = self.disk.free_bytes(self.journal.folder)
+        if free < limits.free_bytes_min:
+            raise Exhausted(
+                f"the disk of the journal has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}", 30
+            )
+
+
+def _lock_writers(data: Path, disk: Disk, *, shared: bool) -> int:
+    path = data / "journal" / "writers"
+    disk.make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        disk.close(disk.create(path))
+    fd = disk.open_read(path)
+    if not disk.lock(fd, shared=shared, wait=False):
+        disk.close(fd)
+        raise Locked(
+            "the journal is being recovered by another process" if shared else "processes still write to the journal: stop them first"
+        )
+    return fd
+
+
+@contextlib.contextmanager
+def sole_writer(data: Path, disk: Disk = LOCAL_DISK) -> Iterator[None]:
+    """No process writes to the journal while this is held.
+
+    Raises
+    ------
+    Locked
+        One does.
+    """
+    fd = _lock_writers(data, disk, shared=False)
+    try:
+        yield
+    finally:
+        disk.close(fd)

@@ -1,0 +1,267 @@
+"""Taking objects in: buffered or streamed, checked, journalled, fsynced, found; only then is success true (P1)."""
+
+import hashlib
+import logging
+import threading
+from typing import Literal, NamedTuple
+
+from archive.dicom.describe import Description, describe
+from archive.dicom.json import dumps
+from archive.dicom.part10 import write_file_meta
+from archive.dicom.uid import check_uid
+from archive.disk import Bytes
+from archive.errors import Duplicate, Mismatch
+from archive.flow.home import Home
+from archive.index.located import DIGEST_CHARACTERS, Located
+from archive.pack.checksum import crc32
+from archive.pack.descriptor import InstanceDescriptor, Revision
+from archive.pack.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind
+from archive.pack.journal import Location
+from archive.pack.segment import LargeRecord, now_us
+
+logger = logging.getLogger(__name__)
+
+STREAM_BUFFER_BYTES = 256 * 1024
+Outcome = Literal["new", "same", "revision"]
+
+
+class Accepted(NamedTuple):
+    """An object that is durable and findable.
+
+    Attributes
+    ----------
+    outcome : {'new', 'same', 'revision'}
+        'same': the very data set was here already; 'revision': another one was here under this UID, and is still.
+    """
+
+    revision: Revision
+    outcome: Outcome
+
+
+class Buffers:
+    """Memory for objects on their way in, bounded for the whole process and used again."""
+
+    def __init__(self, each: int, bytes_max: int) -> None:
+        self._each, self._left = each, max(1, bytes_max // each)
+        self._free: list[bytearray] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> bytearray | None:
+        """A buffer, or None where all are taken."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            if not self._left:
+                return None
+            self._left -= 1
+        return bytearray(self._each)
+
+    def give(self, buffer: bytearray) -> None:
+        with self._lock:
+            self._free.append(buffer)
+
+
+class Ingest:
+    """The way in, one for each process; `begin` gives one `Reception` for each object. Thread-safe."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.buffers = Buffers(home.settings.journal.large_bytes, home.settings.dimse.buffer_bytes_max)
+
+    def begin(
+        self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str, source_ae_title: str = ""
+    ) -> "Reception":
+        """Room for one object.
+
+        Raises
+        ------
+        BadInput
+            A UID is ill-formed.
+        Exhausted
+            The journal or the disk has reached its bound.
+        """
+        check_uid(sop_class_uid, "SOP Class UID")
+        check_uid(sop_instance_uid, "SOP Instance UID")
+        check_uid(transfer_syntax_uid, "Transfer Syntax UID")
+        self.home.check_room()
+        return Reception(self, sop_class_uid, sop_instance_uid, transfer_syntax_uid, source, source_ae_title)
+
+
+class Reception:
+    """One object while it comes in. Bytes of the data set go in by `room` and `filled` (or `write`), then `commit` or `abort`.
+
+    Up to `journal.large_bytes` it is held in memory, beyond it streams to a journal segment of its own.
+    """
+
+    def __init__(
+        self, ingest: Ingest, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str, ae_title: str
+    ) -> None:
+        self._ingest, self._home = ingest, ingest.home
+        self._sop_class_uid, self._sop_instance_uid, self._syntax, self._source = (
+            sop_class_uid,
+            sop_instance_uid,
+            transfer_syntax_uid,
+            source,
+        )
+        self._meta = write_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, ae_title)
+        self._digest = hashlib.sha256()
+        self._pooled = ingest.buffers.take()
+        self._buffer = memoryview(self._pooled if self._pooled is not None else bytearray(STREAM_BUFFER_BYTES))
+        self._used = 0
+        self._large: LargeRecord | None = None
+        if self._pooled is None:
+            self._start_large()
+
+    def _start_large(self) -> None:
+        self._large = self._home.journal.stream()
+        self._large.write(self._meta)
+
+    def room(self, n: int) -> memoryview:
+        """Writable memory for the next 1 to `n` bytes of the data set."""
+        if self._used == len(self._buffer):
+            self._flush()
+        return self._buffer[self._used : self._used + n]
+
+    def filled(self, n: int) -> None:
+        """The first `n` bytes of the last `room` are data."""
+        self._digest.update(self._buffer[self._used : self._used + n])
+        self._used += n
+
+    def write(self, chunk: Bytes) -> None:
+        """Both at once, by copying."""
+        view = memoryview(chunk)
+        while len(view):
+            room = self.room(len(view))
+            room[:] = view[: len(room)]
+            self.filled(len(room))
+            view = view[len(room) :]
+
+    def _flush(self) -> None:
+        if self._large is None:
+            self._home.check_room()
+            self._start_large()
+        assert self._large is not None
+        self._large.write(self._buffer[: self._used])
+        self._used = 0
+
+    def abort(self) -> None:
+        """Give everything back; nothing of the object stays."""
+        if self._large is not None:
+            self._large.close()
+            self._large = None
+        if self._pooled is not None:
+            self._buffer.release()
+            self._ingest.buffers.give(self._pooled)
+            self._pooled = None
+
+    def commit(self) -> Accepted:
+        """Durable and findable when this returns.
+
+        Raises
+        ------
+        NotUnderstood
+            The data set cannot be parsed, or lacks a UID.
+        Mismatch
+            It names another SOP Instance or SOP Class than the command.
+        Duplicate
+            Another object is known under its UID and the settings refuse a second.
+        Exhausted
+            A bound is reached or the disk failed.
+        """
+        try:
+            return self._commit_large() if self._large is not None else self._commit_small()
+        finally:
+            self.abort()
+
+    def _commit_small(self) -> Accepted:
+        data = self._buffer[: self._used]
+        description = self._describe(data)
+        known = self._known(description)
+        if isinstance(known, Accepted):
+            return known
+        crc = crc32(data, crc32(self._meta))
+        descriptor = self._descriptor(description, len(self._meta) + len(data), crc, None)
+        journal = self._home.journal
+        appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, dumps(descriptor.to_json()))
+        try:
+            journal.sync(appended)
+            return self._publish(appended.location, descriptor, known)
+        finally:
+            journal.done(appended)
+
+    def _commit_large(self) -> Accepted:
+        assert self._large is not None
+        self._flush()
+        crc, block_crcs = self._large.finish()
+        start = SEGMENT_HEADER_BYTES + HEADER_BYTES
+        mapped = self._home.disk.map_read(self._large.fd, start + self._large.length)
+        with memoryview(mapped) as whole, whole[start + len(self._meta) :] as data:
+            description = self._describe(data)
+        mapped.close()
+        known = self._known(description)
+        if isinstance(known, Accepted):
+            return known
+        descriptor = self._descriptor(description, self._large.length, crc, block_crcs)
+        offset = self._large.commit(Kind.INSTANCE, descriptor.revision.sequence, crc, dumps(descriptor.to_json()))
+        try:
+            return self._publish(Location(self._large.number, offset), descriptor, known)
+        finally:
+            self._large.seal()
+
+    def _describe(self, data: Bytes) -> Description:
+        found = describe(data, self._syntax, self._home.settings.limits.inflated_bytes_max)
+        if found.sop_instance_uid != self._sop_instance_uid:
+            raise Mismatch(f"the data set is SOP Instance {found.sop_instance_uid}, the command said {self._sop_instance_uid}")
+        if found.sop_class_uid != self._sop_class_uid:
+            raise Mismatch(f"the data set is of SOP Class {found.sop_class_uid}, the command said {self._sop_class_uid}")
+        return found
+
+    def _known(self, description: Description) -> Accepted | list[Located]:
+        known = self._home.index.revisions(description.sop_instance_uid)
+        digest = self._digest.hexdigest()[:DIGEST_CHARACTERS]
+        for other in known:
+            if other.digest == digest and other.transfer_syntax_uid == self._syntax:
+                return Accepted(other.revision, "same")
+        if known and self._home.settings.index.revision_refused:
+            raise Duplicate(f"another object is known under SOP Instance UID {description.sop_instance_uid}")
+        return known
+
+    def _descriptor(self, found: Description, length: int, crc: int, block_crcs: list[int] | None) -> InstanceDescriptor:
+        return InstanceDescriptor(
+            Revision(self._home.identity.node, self._home.journal.next_sequence()),
+            found.study_instance_uid,
+            found.series_instance_uid,
+            found.sop_instance_uid,
+            found.sop_class_uid,
+            self._syntax,
+            len(self._meta),
+            length,
+            crc,
+            self._digest.hexdigest(),
+            now_us(),
+            self._source,
+            found.attributes,
+            found.pixel_data.to_json() if found.pixel_data else None,
+            block_crcs,
+        )
+
+    def _publish(self, location: Location, descriptor: InstanceDescriptor, known: list[Located]) -> Accepted:
+        """Make it findable; the same object that came on another association meanwhile stays the only one."""
+        pending = self._home.index.pending
+        with pending.environment.writing() as t:
+            others = pending.find(t, descriptor.sop_instance_uid)
+            for other in others:
+                if same_object(other.descriptor, descriptor):
+                    return Accepted(other.descriptor.revision, "same")
+            pending.add(t, location, descriptor, further=bool(others or known))
+        if others or known:
+            logger.warning(
+                "revision: another object came under SOP Instance UID %s from %s; both are kept", descriptor.sop_instance_uid, self._source
+            )
+            return Accepted(descriptor.revision, "revision")
+        return Accepted(descriptor.revision, "new")
+
+
+def same_object(a: InstanceDescriptor, b: InstanceDescriptor) -> bool:
+    """Equal data sets in one transfer syntax."""
+    return (a.digest, a.transfer_syntax_uid) == (b.digest, b.transfer_syntax_uid)

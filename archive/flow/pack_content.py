@@ -1,0 +1,90 @@
+"""What goes into one pack: its instances read once for their metadata, and again piece by piece while the pack is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from archive.dicom.metadata import MetadataWriter
+from archive.disk import Bytes
+from archive.errors import BadInput, Damaged, NotFound
+from archive.flow.home import Home
+from archive.index.pending import Pending
+from archive.pack.descriptor import InstanceDescriptor
+from archive.pack.journal_reader import OpenRecord, open_record
+from archive.pack.pack_writer import SeriesContent, compress
+
+PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """
+    Attributes
+    ----------
+    series : list of SeriesContent
+        In the order of the pack.
+    records : dict of int to Pending
+        By sequence.
+    damaged : dict of int to str
+        Sequences that cannot be packed, and why.
+    """
+
+    series: list[SeriesContent]
+    records: dict[int, Pending]
+    damaged: dict[int, str] = field(default_factory=dict)
+
+
+def metadata_array(documents: list[bytes]) -> bytes:
+    """A JSON array with one document a line, so that one can be cut out without parsing."""
+    return b"[\n" + b",\n".join(documents) + b"\n]"
+
+
+def instance_metadata(writer: MetadataWriter, opened: OpenRecord, descriptor: InstanceDescriptor) -> bytes:
+    """DICOM JSON of one instance in the journal, one line."""
+    data_set = opened.mapped()[descriptor.data_set_offset :]
+    try:
+        return writer.write(data_set, descriptor.transfer_syntax_uid)
+    finally:
+        data_set.release()
+
+
+def prepare(home: Home, records: list[Pending]) -> Content:
+    """Read each record, check it, and make the metadata of its series.
+
+    A record that cannot be read is left out and named; the others are not held up by it.
+    """
+    content = Content([], {})
+    writer = MetadataWriter()
+    for (study, series), group in groupby(records, key=lambda p: (p.descriptor.study_instance_uid, p.descriptor.series_instance_uid)):
+        instances: list[tuple[InstanceDescriptor, bool]] = []
+        documents: list[bytes] = []
+        names: set[str] = set()
+        for record in group:
+            d = record.descriptor
+            try:
+                with open_record(home.journal, record.location, d.revision.sequence, d.block_crcs) as opened:
+                    for _ in pieces(opened, d.length):
+                        pass
+                    documents.append(instance_metadata(writer, opened, d))
+            except (Damaged, NotFound, BadInput, OSError) as error:
+                content.damaged[d.revision.sequence] = f"{d.sop_instance_uid}: {error}"
+                continue
+            instances.append((d, record.further or d.sop_instance_uid in names))
+            names.add(d.sop_instance_uid)
+            content.records[d.revision.sequence] = record
+        if instances:
+            content.series.append(SeriesContent(study, series, instances, compress(metadata_array(documents))))
+    return content
+
+
+def pieces(opened: OpenRecord, length: int) -> Iterator[memoryview]:
+    """The payload in checked pieces of up to 1 MiB."""
+    for offset in range(0, length, PIECE_BYTES):
+        yield opened.view(offset, min(PIECE_BYTES, length - offset))
+
+
+def read_pending(home: Home, record: Pending) -> Iterator[Bytes]:
+    """An instance of the journal for the pack writer."""
+    d = record.descriptor
+    with open_record(home.journal, record.location, d.revision.sequence, d.block_crcs) as opened:
+        yield from pieces(opened, d.length)

@@ -1,0 +1,299 @@
+"""From journal to packs: which series are ready, what goes into which pack, and the order of steps that a crash may cut.
+
+The steps of one pack, each durable before the next: the plan is fsynced in the journal; the pack is streamed, synced, checked
+and renamed into place by its tier; the index takes it in one synced transaction; what waited is forgotten; journal segments that
+nobody needs are released. `docs/recovery.md` says what start-up does about a cut between any two of them.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from archive.dicom.attributes import ATTRIBUTES_VERSION
+from archive.dicom.metadata import METADATA_VERSION
+from archive.disk import Bytes
+from archive.errors import ArchiveError
+from archive.flow.home import Home
+from archive.flow.pack_content import Content, prepare, read_pending
+from archive.index.located import SeriesKey
+from archive.index.packed_writer import PackedWriter
+from archive.index.pending import Pending, SeriesState
+from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
+from archive.pack.frame import Kind
+from archive.pack.naming import PackName
+from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, PackHeader, PackWriter
+from archive.pack.segment import now_us
+from archive.tier.protocol import NumberTaken
+from archive.tier.tails import read_pack_tail
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PackingReport:
+    """What one call of `pack_now` did.
+
+    Attributes
+    ----------
+    set_aside : dict of int to str
+        Journal sequences that could not be packed, and why.
+    """
+
+    packs: int
+    instances: int
+    length: int
+    set_aside: dict[int, str]
+
+
+class Packer:
+    """The only writer of packs of a node, one in one process at a time; its methods may be called from several threads."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._pending, self._packed = home.index.pending, home.index.packed
+        self._writer = PackedWriter(home.index.packed)
+        self._lock = threading.Lock()
+        self._stopped: ArchiveError | None = None
+
+    # --- when
+
+    def run(self, stop: threading.Event) -> None:
+        """Pack what is ready, until `stop` is set; what fails is logged and tried again."""
+        pause = 0.0
+        while not stop.wait(pause):
+            pause = POLL_SECONDS
+            try:
+                with self._lock:
+                    self._resume(stop)
+                    self._pack(self._ready(), stop)
+            except NumberTaken as error:
+                if self._stopped is None:
+                    logger.error("packing stopped: %s", error)
+                self._stopped = error
+                pause = RETRY_SECONDS
+            except (ArchiveError, OSError) as error:
+                logger.error("packing failed, trying again in %s s: %s", RETRY_SECONDS, error)
+                pause = RETRY_SECONDS
+
+    def pack_now(self, progress: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None) -> PackingReport:
+        """Everything that was accepted before the call is COMMITTED when it returns, but for what is set aside by name.
+
+        Raises
+        ------
+        ArchiveError
+            The tier does not answer, or the number of the next pack is taken.
+        """
+        with self._lock:
+            before = self._totals()
+            self._resume(stop)
+            with self._pending.environment.reading() as t:
+                states = self._pending.states(t)
+            progress(f"{sum(s.instances for s in states)} instances of {len(states)} series wait")
+            self._pack([s.key for s in states], stop, progress)
+            after = self._totals()
+            with self._pending.environment.reading() as t:
+                aside = self._pending.aside(t)
+        return PackingReport(after[0] - before[0], after[1] - before[1], after[2] - before[2], aside)
+
+    def _totals(self) -> tuple[int, int, int]:
+        with self._packed.environment.reading() as t:
+            counts = self._packed.counts(t)
+            return counts["packs"], counts["instances"], self._packed.bytes_packed(t)
+
+    def _ready(self) -> list[SeriesKey]:
+        """Series that are quiet or old; all of them where the journal presses."""
+        limits, now = self._home.settings.packer, now_us()
+        with self._pending.environment.reading() as t:
+            states = self._pending.states(t)
+            pressed = self._pending.totals(t)[1] > limits.pressure_ratio * self._home.settings.journal.bytes_max
+
+        def ready(state: SeriesState) -> bool:
+            quiet = now - state.last_us >= limits.quiet_seconds * 1e6
+            return pressed or quiet or now - state.first_us >= limits.age_seconds_max * 1e6
+
+        return [s.key for s in states if ready(s)]
+
+    # --- what
+
+    def _pack(self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None) -> None:
+        for records in self._portions(keys):
+            if stop is not None and stop.is_set():
+                return
+            self._pack_portion(records, progress)
+        with self._pending.environment.reading() as t:
+            deletions = self._pending.deletions(t)
+        if deletions:
+            self._fulfil(self._plan([], [d.revision.sequence for d in deletions]), Content([], {}), deletions)
+        self.release_segments()
+
+    def _portions(self, keys: Iterable[SeriesKey]) -> Iterator[list[Pending]]:
+        """Records for one pack each: whole series one behind the other; a series is only cut where it is larger than a pack."""
+        target = self._home.settings.packer.pack_bytes_target
+        portion: list[Pending] = []
+        length = 0
+        for key in keys:
+            with self._pending.environment.reading() as t:
+                aside = self._pending.aside(t)
+                records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
+            records.sort(key=lambda p: (instance_number(p.descriptor), p.descriptor.revision.sequence))
+            series_length = sum(p.descriptor.length for p in records)
+            if portion and length + series_length > target:
+                yield portion
+                portion, length = [], 0
+            for record in records:
+                if portion and (length + record.descriptor.length > target or len(portion) >= INSTANCES_PER_PACK_MAX):
+                    yield portion
+                    portion, length = [], 0
+                portion.append(record)
+                length += record.descriptor.length
+        if portion:
+            yield portion
+
+    def _pack_portion(self, records: list[Pending], progress: Callable[[str], None]) -> None:
+        content = prepare(self._home, records)
+        self._set_aside(content.damaged)
+        if not content.series:
+            return
+        sequences = [d.revision.sequence for s in content.series for d, _ in s.instances]
+        started = time.monotonic()
+        name = self._fulfil(self._plan(sequences, []), content, [])
+        logger.info("packed %d instances into %s in %.2f s", len(sequences), name, time.monotonic() - started)
+        progress(f"packed {len(sequences)} instances into {name}")
+
+    def _set_aside(self, damaged: dict[int, str]) -> None:
+        if not damaged:
+            return
+        for sequence, reason in damaged.items():
+            logger.error("journal record %d cannot be packed and is set aside: %s", sequence, reason)
+        with self._pending.environment.writing() as t:
+            for sequence, reason in damaged.items():
+                self._pending.set_aside(t, sequence, reason)
+
+    # --- the steps
+
+    def _plan(self, sequences: list[int], deletions: list[int]) -> tuple[int, Plan]:
+        """The next plan, durable in the journal."""
+        node = self._home.identity.name
+        with self._packed.environment.reading() as t:
+            number = self._packed.last_sequence(t, node) + 1
+        plan = Plan(uuid.uuid4().hex, number, [*sequences, *deletions])
+        data = plan.to_bytes()
+        sequence = self._home.journal.next_sequence()
+        appended = self._home.journal.append_small(Kind.PLAN, sequence, data)
+        try:
+            self._home.journal.sync(appended)
+            with self._pending.environment.writing() as t:
+                self._pending.add_plan(t, appended.location, sequence, plan)
+        finally:
+            self._home.journal.done(appended)
+        return sequence, plan
+
+    def _fulfil(self, planned: tuple[int, Plan], content: Content, deletions: list[Deletion], void_reason: str = "") -> PackName:
+        """Write the pack of a plan, unless it rests in the tier already; commit it; forget what waited."""
+        sequence, plan = planned
+        tier, identity = self._home.tier, self._home.identity
+        name = self._resting(plan)
+        if name is None:
+            header = PackHeader(
+                identity.name,
+                identity.node,
+                plan.pack_sequence,
+                plan.plan_id,
+                now_us(),
+                METADATA_VERSION,
+                ATTRIBUTES_VERSION,
+                void_reason=void_reason,
+            )
+            writer = PackWriter(header, content.series, deletions)
+
+            def read(descriptor: InstanceDescriptor) -> Iterator[Bytes]:
+                return read_pending(self._home, content.records[descriptor.revision.sequence])
+
+            name = tier.put(
+                identity.name,
+                plan.pack_sequence,
+                writer.length,
+                writer.stream(read),
+                lambda: PackName(identity.name, plan.pack_sequence, writer.digest),
+            )
+        self._commit(name)
+        self._forget(sequence, plan)
+        return name
+
+    def _resting(self, plan: Plan) -> PackName | None:
+        """The plan's own pack, where it rests in the tier already."""
+        tier, node = self._home.tier, self._home.identity.name
+        for entry in tier.list_packs(node, plan.pack_sequence):
+            if entry.name.sequence != plan.pack_sequence:
+                return None
+            if read_pack_tail(tier, entry.name).header["plan_id"] != plan.plan_id:
+                raise NumberTaken(f"pack {entry.name} was written by another node under the name {node}")
+            return entry.name
+        return None
+
+    def _commit(self, name: PackName) -> None:
+        tail = read_pack_tail(self._home.tier, name)
+        with self._packed.environment.writing() as t:
+            self._writer.add_pack(t, name, tail)
+
+    def _forget(self, sequence: int, plan: Plan) -> None:
+        with self._pending.environment.writing() as t:
+            self._pending.remove(t, plan.sequences)
+            self._pending.remove_small(t, "deletions", plan.sequences)
+            self._pending.remove_small(t, "plans", [sequence])
+
+    def release_segments(self) -> int:
+        """Give back journal segments that hold nothing that waits; returns how many."""
+        released = 0
+        for number in self._home.journal.sealed():
+            with self._pending.environment.reading() as t:
+                needed = self._pending.needed(t, number)
+            if not needed:
+                self._home.journal.release(number)
+                released += 1
+        return released
+
+    # --- after a crash
+
+    def _resume(self, stop: threading.Event | None) -> None:
+        """Finish what was planned before: with the same records, order and number; void it where a record went bad."""
+        self._stopped = None
+        with self._pending.environment.reading() as t:
+            plans = sorted(self._pending.plans(t), key=lambda p: p[1].pack_sequence)
+            deletions = {d.revision.sequence: d for d in self._pending.deletions(t)}
+        for sequence, plan in plans:
+            if stop is not None and stop.is_set():
+                return
+            with self._pending.environment.reading() as t:
+                found = [self._pending.get(t, s) for s in plan.sequences if s not in deletions]
+            if all(f is None for f in found) and self._committed(plan):
+                self._forget(sequence, plan)
+                continue
+            logger.info("finishing plan %s of pack %d", plan.plan_id, plan.pack_sequence)
+            records = [f for f in found if f is not None]
+            content = prepare(self._home, records)
+            if len(records) < len(found) or content.damaged:
+                reason = "; ".join(content.damaged.values()) or "records of the plan are gone"
+                self._set_aside(content.damaged)
+                logger.error("plan %s of pack %d is void: %s", plan.plan_id, plan.pack_sequence, reason)
+                # Its number is published as a pack that holds nothing, so that followers see no gap; the good records are planned anew.
+                self._fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content([], {}), [], void_reason=reason)
+            else:
+                self._fulfil((sequence, plan), content, [deletions[s] for s in plan.sequences if s in deletions])
+
+    def _committed(self, plan: Plan) -> bool:
+        with self._packed.environment.reading() as t:
+            info = self._packed.find_pack(t, self._home.identity.name, plan.pack_sequence)
+        return info is not None and info.plan_id == plan.plan_id
+
+
+def instance_number(descriptor: InstanceDescriptor) -> int:
+    """InstanceNumber, 0 where there is none that is a number."""
+    values = descriptor.attributes.get("00200013", {}).get("Value", [])
+    return values[0] if values and isinstance(values[0], int) else 0

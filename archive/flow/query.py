@@ -1,0 +1,209 @@
+"""Searching: one engine for QIDO-RS and C-FIND (DICOM PS3.4 C.2.2, PS3.18 10.6), over journal and packs together.
+
+Terms of the index find candidate studies; the matching engine decides. Results are in a stated order, newest StudyDate first, then
+Study Instance UID, SeriesNumber, InstanceNumber, so that paging is stable; limit and offset count what is left after all else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+from archive.dicom.attributes import Level as AnyLevel
+from archive.dicom.attributes import level_of
+from archive.dicom.matching import Matcher, compile_keys
+from archive.flow.candidates import candidate_studies
+from archive.flow.home import Home
+from archive.flow.series_view import Member, SeriesView, instances_of_series, series_of_study
+from archive.index.located import SeriesKey
+
+Level = Literal["study", "series", "instance"]
+Path = tuple[str, ...]
+Row = dict[str, Any]
+
+STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID = "0020000D", "0020000E", "00080018", "00080016"
+MODALITY, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY = "00080060", "00080061", "00080062"
+RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, SPECIFIC_CHARACTER_SET = "00080054", "00080056", "00080005"
+SERIES_OF_STUDY, INSTANCES_OF_STUDY, INSTANCES_OF_SERIES = "00201206", "00201208", "00201209"
+
+_OWN_LEVEL: dict[str, AnyLevel] = {
+    **dict.fromkeys((STUDY_INSTANCE_UID, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, SERIES_OF_STUDY, INSTANCES_OF_STUDY), "study"),
+    **dict.fromkeys((SERIES_INSTANCE_UID, INSTANCES_OF_SERIES), "series"),
+    **dict.fromkeys((SOP_INSTANCE_UID, SOP_CLASS_UID), "instance"),
+    **dict.fromkeys((RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, SPECIFIC_CHARACTER_SET), "study"),
+}
+_DEPTH: dict[AnyLevel, int] = {"patient": 0, "study": 0, "series": 1, "instance": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search.
+
+    Attributes
+    ----------
+    keys : dict
+        From attribute path (tags of 8 hexadecimal digits) to the text of the key.
+    include : frozenset of str, or 'all'
+        Attributes of higher levels that the rows have besides.
+    limit, offset : int
+        Of the rows after matching.
+    fuzzy : bool
+        Fuzzy matching of person names.
+    """
+
+    level: Level
+    keys: dict[Path, str]
+    include: frozenset[str] | Literal["all"]
+    limit: int
+    offset: int
+    fuzzy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    Attributes
+    ----------
+    rows : list of dict
+        DICOM JSON, without RetrieveURL.
+    more : bool
+        Whether there are rows behind the last.
+    """
+
+    rows: list[Row]
+    more: bool
+
+
+class Search:
+    """The reading side's searches; any number of threads."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._ae_title = home.settings.dimse.ae_title
+
+    def search(self, query: Query) -> Answer:
+        """
+        Raises
+        ------
+        BadInput
+            A key cannot be a value of its attribute.
+        """
+        matchers = _by_level(query)
+        found = list(islice(self._rows(query, matchers), query.offset, query.offset + query.limit + 1))
+        return Answer([_chosen(query, row) for row in found[: query.limit]], len(found) > query.limit)
+
+    def _rows(self, query: Query, matchers: list[Matcher]) -> Iterator[Row]:
+        depth = _DEPTH[query.level]
+        for study in candidate_studies(self._home.index, query.keys, query.fuzzy):
+            keys = series_of_study(self._home.index, study)
+            series = [instances_of_series(self._home.index, key) for key in keys] if _needs_members(query, matchers) else None
+            rows = [self._series_row(key, series[n] if series else None) for n, key in enumerate(keys)]
+            study_row = self._study_row(study, rows)
+            if not matchers[0](study_row):
+                continue
+            matching = [n for n, row in enumerate(rows) if matchers[1](row)]
+            members = [(n, self._matching_members(matchers[2], series[n])) for n in matching] if series else []
+            if not matchers[2].universal:
+                matching = [n for n, found in members if found]
+            if not matching:
+                continue
+            if depth == 0:
+                yield study_row
+            elif depth == 1:
+                yield from ({**study_row, **rows[n]} for n in matching)
+            else:
+                for n, found in members:
+                    yield from ({**study_row, **rows[n], **row} for row in found)
+
+    def _matching_members(self, matcher: Matcher, view: SeriesView) -> list[Row]:
+        return [row for row in map(self._instance_row, view.members) if matcher(row)]
+
+    # --- rows
+
+    def _study_row(self, study: str, series: list[Row]) -> Row:
+        row: Row = {}
+        with self._home.index.packed.environment.reading() as t:
+            record = self._home.index.packed.study(t, study)
+        if record:
+            row.update(record.attributes)
+        for one in series:
+            for tag, value in one.items():
+                if _level(tag) in ("patient", "study"):
+                    row.setdefault(tag, value)
+        modalities = {m for one in series for m in one.get(MODALITY, {}).get("Value", [])}
+        classes = {c for one in series for c in one[SOP_CLASSES_IN_STUDY]["Value"]}
+        row[STUDY_INSTANCE_UID] = _value("UI", study)
+        row[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(modalities)}
+        row[SOP_CLASSES_IN_STUDY] = {"vr": "UI", "Value": sorted(classes)}
+        row[SERIES_OF_STUDY] = _value("IS", len(series))
+        row[INSTANCES_OF_STUDY] = _value("IS", sum(one[INSTANCES_OF_SERIES]["Value"][0] for one in series))
+        row[INSTANCE_AVAILABILITY] = _value("CS", "ONLINE")
+        row[RETRIEVE_AE_TITLE] = _value("AE", self._ae_title)
+        return row
+
+    def _series_row(self, key: SeriesKey, view: SeriesView | None) -> Row:
+        index = self._home.index
+        with index.packed.environment.reading() as t:
+            record = index.packed.series(t, key)
+        with index.pending.environment.reading() as t:
+            moving = bool(index.pending.states(t, key.study_instance_uid)) and index.pending.first_instance(t, key) is not None
+        if view is None and (moving or record is None):
+            view = instances_of_series(index, key)
+        if view is not None:
+            attributes, count, classes = dict(view.attributes), len(view.members), {m.located.sop_class_uid for m in view.members}
+        else:
+            assert record is not None
+            attributes, count, classes = dict(record.attributes), record.instances, set(record.sop_classes)
+        row = {tag: value for tag, value in attributes.items() if _level(tag) != "instance"}
+        row[SERIES_INSTANCE_UID] = _value("UI", key.series_instance_uid)
+        row[INSTANCES_OF_SERIES] = _value("IS", count)
+        row[SOP_CLASSES_IN_STUDY] = {"vr": "UI", "Value": sorted(classes)}
+        return row
+
+    @staticmethod
+    def _instance_row(member: Member) -> Row:
+        row = {tag: value for tag, value in member.attributes.items() if _level(tag) == "instance"}
+        row[SOP_INSTANCE_UID] = _value("UI", member.located.sop_instance_uid)
+        row[SOP_CLASS_UID] = _value("UI", member.located.sop_class_uid)
+        return row
+
+
+def _value(vr: str, value: object) -> Row:
+    return {"vr": vr, "Value": [value]}
+
+
+def _level(tag: str) -> AnyLevel:
+    return _OWN_LEVEL.get(tag) or level_of(tag)
+
+
+def _by_level(query: Query) -> list[Matcher]:
+    """Matchers of study, series and instance level; keys of a lower level ask that something below matches."""
+    keys: list[dict[Path, str]] = [{}, {}, {}]
+    for path, key in query.keys.items():
+        keys[_DEPTH[_level(path[0])]][path] = key
+    return [compile_keys(k, query.fuzzy) for k in keys]
+
+
+def _needs_members(query: Query, matchers: list[Matcher]) -> bool:
+    return query.level == "instance" or not matchers[2].universal
+
+
+def _chosen(query: Query, row: Row) -> Row:
+    """What a row shows: its own level; UIDs of those above; all above where the search does not name one study (PS3.18 10.6.3.3)."""
+    depth = _DEPTH[query.level]
+    pinned = _DEPTH["study"] if query.keys.get((STUDY_INSTANCE_UID,)) else -1
+    wanted = {path[0] for path in query.keys} | {
+        STUDY_INSTANCE_UID,
+        SERIES_INSTANCE_UID,
+        INSTANCE_AVAILABILITY,
+        RETRIEVE_AE_TITLE,
+        SPECIFIC_CHARACTER_SET,
+    }
+
+    def shown(tag: str) -> bool:
+        above = _DEPTH[_level(tag)]
+        if query.include == "all" or tag in wanted or tag in query.include or above == depth:
+            return True
+        return pinned < 0 and above == 0 and tag not in (SOP_CLASSES_IN_STUDY,)
+
+    return {tag: value for tag, value in row.items() if shown(tag)}

@@ -1,0 +1,235 @@
+"""Start-up: settle what the last life left, so that the index says what packs and journal hold. `docs/recovery.md` has the table.
+
+Packs are the truth: a pack that rests in the tier and is not in the index is taken in from its tail. Then all that is pending is
+made anew from the journal; nothing of the unsynced part of the index is trusted.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archive.config import Settings
+from archive.dicom.json import loads
+from archive.errors import BadInput, Damaged, UnknownFormat
+from archive.flow.home import Home, sole_writer
+from archive.flow.ingest import same_object
+from archive.index.environment import Transaction
+from archive.index.packed_writer import PackedWriter
+from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
+from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
+from archive.pack.journal_reader import Found, Gap, scan_segment
+from archive.tier.tails import read_pack_tail
+
+logger = logging.getLogger(__name__)
+
+SLOT = "recovery"
+BATCH = 1000
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What start-up found and did."""
+
+    packs_adopted: int = 0
+    instances_pending: int = 0
+    damaged: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+    segments_released: int = 0
+
+
+Progress = Callable[[str], None]
+
+
+def recover(settings: Settings, progress: Progress = lambda _: None) -> RecoveryReport:
+    """Bring a node's data folder into order before anyone serves from it.
+
+    Raises
+    ------
+    Locked
+        Processes of the node still run.
+    UnknownFormat
+        A newer version wrote journal or packs.
+    """
+    data = settings.node.data
+    with sole_writer(data):
+        shutil.rmtree(data / "index" / "pending", ignore_errors=True)
+    with Home(settings, SLOT) as home:
+        return _Recovery(home, progress).run()
+
+
+def rebuild_index(settings: Settings, progress: Progress = lambda _: None) -> RecoveryReport:
+    """Make the whole index anew from pack tails and journal, deletions included; no pixel is read. The change log starts anew.
+
+    Raises
+    ------
+    Locked
+        Processes of the node still run.
+    """
+    data = settings.node.data
+    with sole_writer(data):
+        shutil.rmtree(data / "index", ignore_errors=True)
+    return recover(settings, progress)
+
+
+class _Recovery:
+    def __init__(self, home: Home, progress: Progress) -> None:
+        self._home, self._progress = home, progress
+        self._pending, self._packed = home.index.pending, home.index.packed
+        self._report = RecoveryReport()
+        self._last_sequence = self._last_segment = 0
+
+    def run(self) -> RecoveryReport:
+        home, report = self._home, self._report
+        home.journal.seal_left_over(lambda _: True)
+        report.left_over += home.journal.delete_left_over()
+        report.left_over += home.tier.delete_in_flight(home.identity.name)
+        self._adopt_packs()
+        segments = list(home.journal.segments())
+        held = [number for number, path in segments if self._scan(number, path)]
+        with self._packed.environment.reading() as t:
+            self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
+        home.journal.raise_counters(self._last_sequence, self._last_segment)
+        for number, _ in segments:
+            if number not in held:
+                home.journal.release(number)
+                report.segments_released += 1
+        for text in report.damaged:
+            logger.error("recovery: %s", text)
+        for text in report.torn:
+            logger.warning("recovery: %s", text)
+        return report
+
+    def _adopt_packs(self) -> None:
+        home = self._home
+        writer = PackedWriter(self._packed)
+        for node in home.tier.nodes():
+            with self._packed.environment.reading() as t:
+                first = self._packed.last_sequence(t, node) + 1
+            for entry in home.tier.list_packs(node, first):
+                name = entry.name
+                try:
+                    tail = read_pack_tail(home.tier, name)
+                except UnknownFormat:
+                    raise
+                except (Damaged, BadInput) as error:
+                    self._report.damaged.append(f"pack {name} cannot be taken into the index: {error}")
+                    continue
+                with self._packed.environment.writing() as t:
+                    writer.add_pack(t, name, tail)
+                self._report.packs_adopted += 1
+                self._progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
+
+    # --- the journal
+
+    def _scan(self, number: int, path: Path) -> bool:
+        """Take in a segment; whether anything in it is still needed."""
+        self._last_segment = max(self._last_segment, number)
+        try:
+            items = list(scan_segment(number, path, lambda kind: kind != Kind.INSTANCE))
+        except Damaged as error:
+            self._report.damaged.append(str(error))
+            self._keep(number)
+            return True
+        # A torn record at the very end was never acknowledged; damage before a good record was, or could have been.
+        while items and _is_torn(items[-1]):
+            at = items.pop().location
+            self._report.torn.append(
+                f"journal segment {at.segment}: what was being written at {at.offset} when the node stopped is incomplete"
+            )
+        if any(isinstance(i, Found) for i in items):
+            self._sync(path)
+        needed = False
+        for batch in _batches(items):
+            with self._pending.environment.writing() as t, self._packed.environment.reading() as packed:
+                for item in batch:
+                    needed |= self._take(t, packed, item)
+        return needed
+
+    def _sync(self, path: Path) -> None:
+        """What was found is believed, so it must not vanish with the power."""
+        fd = self._home.disk.open_read(path)
+        try:
+            self._home.disk.sync(fd)
+        finally:
+            self._home.disk.close(fd)
+
+    def _keep(self, number: int) -> None:
+        with self._pending.environment.writing() as t:
+            self._pending.keep(t, number)
+
+    def _take(self, t: Transaction, packed: Transaction, item: Found | Gap) -> bool:
+        if isinstance(item, Gap):
+            self._report.damaged.append(
+                f"journal segment {item.location.segment}: {item.length} damaged bytes at {item.location.offset}; the segment is kept"
+            )
+            self._pending.keep(t, item.location.segment)
+            return True
+        header = item.header
+        self._last_sequence = max(self._last_sequence, header.sequence)
+        if header.kind == Kind.INSTANCE:
+            return self._take_instance(t, packed, item)
+        if item.damage:
+            self._report.damaged.append(f"journal record {header.sequence} (kind {header.kind}): {item.damage}; its segment is kept")
+            self._pending.keep(t, item.location.segment)
+            return True
+        if header.kind == Kind.PLAN:
+            plan = Plan.from_bytes(item.payload)
+            info = self._packed.find_pack(packed, self._home.identity.name, plan.pack_sequence)
+            if info is not None and info.plan_id == plan.plan_id:
+                return False
+            self._pending.add_plan(t, item.location, header.sequence, plan)
+            return True
+        if header.kind == Kind.DELETION:
+            deletion = Deletion.from_json(loads(item.payload))
+            if self._packed.is_deletion_known(packed, deletion.revision):
+                return False
+            self._pending.add_deletion(t, item.location, deletion)
+            return True
+        if header.flags & FLAG_MUST_UNDERSTAND:
+            raise UnknownFormat(
+                f"journal record {header.sequence} is of kind {header.kind}, which this program must understand and does not"
+            )
+        self._pending.keep(t, item.location.segment)
+        return True
+
+    def _take_instance(self, t: Transaction, packed: Transaction, item: Found) -> bool:
+        sequence = item.header.sequence
+        try:
+            descriptor = InstanceDescriptor.from_json(loads(item.descriptor))
+        except (Damaged, BadInput) as error:
+            self._report.damaged.append(f"journal record {sequence}: {error}; its segment is kept")
+            self._pending.keep(t, item.location.segment)
+            return True
+        known = self._packed.find(packed, descriptor.sop_instance_uid)
+        if any(k.revision == descriptor.revision for k in known):
+            return False
+        others = [p.descriptor for p in self._pending.find(t, descriptor.sop_instance_uid)]
+        if any(same_object(o, descriptor) for o in others):
+            return False
+        self._pending.add(t, item.location, descriptor, further=bool(known or others))
+        self._report.instances_pending += 1
+        if item.damage:
+            reason = f"{descriptor.sop_instance_uid}: {item.damage}"
+            self._pending.set_aside(t, sequence, reason)
+            self._report.damaged.append(f"journal record {sequence} of instance {reason}; it is set aside")
+        return True
+
+
+def _is_torn(item: Found | Gap) -> bool:
+    """Written in one go from start to end, a record whose descriptor is whole was written whole."""
+    return isinstance(item, Gap) or item.damage.startswith("descriptor")
+
+
+def _batches(items: list[Found | Gap]) -> Iterable[list[Found | Gap]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
+
+
+def describe_report(report: RecoveryReport) -> list[str]:
+    """Lines for people."""
+    lines = [f"{report.packs_adopted} packs taken into the index, {report.instances_pending} instances wait in the journal"]
+    lines += [f"damaged: {text}" for text in report.damaged] + [f"incomplete: {text}" for text in report.torn]
+    return lines + [f"left over and removed: {name}" for name in report.left_over]

@@ -1,0 +1,131 @@
+"""Finding instances and reading them, wherever they lie: journal first, then packs."""
+
+import contextlib
+from collections.abc import Iterator
+
+from archive.errors import Damaged, NotFound
+from archive.flow.home import Home
+from archive.flow.opened import Opened
+from archive.flow.series_metadata import SeriesMetadata
+from archive.flow.series_view import SeriesView, instances_of_series, series_of_study
+from archive.index.located import Located, PackPlace, SeriesKey
+from archive.pack.journal_reader import open_record
+from archive.pool.pool import MappedPack
+
+Stored = Located
+
+
+class PackedPayload:
+    """An instance's range of a mapped pack."""
+
+    def __init__(self, pack: MappedPack, start: int, length: int) -> None:
+        self._pack, self._start, self._length = pack, start, length
+
+    def view(self, offset: int, length: int) -> memoryview:
+        if offset < 0 or length < 0 or offset + length > self._length:
+            raise Damaged(f"bytes {offset}..{offset + length} lie outside of an object of {self._length}")
+        return self._pack.view(self._start + offset, length)
+
+    def whole(self) -> memoryview:
+        return self.view(0, self._length)
+
+
+class Retrieval:
+    """Reading side of a node; any number of threads."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._metadata = SeriesMetadata(home, self.open)
+
+    # --- finding
+
+    def instances(
+        self, study_instance_uid: str, series_instance_uid: str | None = None, sop_instance_uid: str | None = None
+    ) -> list[Stored]:
+        """Instances of a study, a series, or one; by SeriesNumber, then by InstanceNumber.
+
+        Raises
+        ------
+        NotFound
+            There are none.
+        """
+        if sop_instance_uid is not None:
+            return [self._instance(study_instance_uid, series_instance_uid, sop_instance_uid)]
+        out = [stored for view in self._views(study_instance_uid, series_instance_uid) for stored in view.instances()]
+        if not out:
+            raise NotFound(
+                f"there is no study {study_instance_uid}" + (f" with a series {series_instance_uid}" if series_instance_uid else "")
+            )
+        return out
+
+    def _instance(self, study: str, series: str | None, sop: str) -> Stored:
+        found = [
+            i for i in self._home.index.revisions(sop) if i.study_instance_uid == study and series in (None, i.series_instance_uid)
+        ]  # fmt: skip
+        if not found:
+            raise NotFound(f"there is no instance {sop} in study {study}" + (f", series {series}" if series else ""))
+        return self._home.index.served(found)
+
+    def _views(self, study: str, series: str | None) -> list[SeriesView]:
+        keys = series_of_study(self._home.index, study) if series is None else [SeriesKey(study, series)]
+        return [instances_of_series(self._home.index, key) for key in keys]
+
+    # --- reading
+
+    @contextlib.contextmanager
+    def open(self, stored: Stored) -> Iterator[Opened]:
+        """An instance to be read; one that moved from journal to pack, or to another pack, is followed.
+
+        Raises
+        ------
+        Damaged
+            Its bytes are not what was stored.
+        Unavailable
+            Its tier does not answer.
+        NotFound
+            It is gone.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                opened = self._enter(stack, stored)
+            except NotFound:
+                again = [i for i in self._home.index.revisions(stored.sop_instance_uid) if i.revision == stored.revision]
+                if not again:
+                    raise
+                try:
+                    opened = self._enter(stack, again[0])
+                except NotFound as error:
+                    raise Damaged(f"instance {stored.sop_instance_uid} is in the index and cannot be read: {error}") from error
+            yield opened
+
+    def _enter(self, stack: contextlib.ExitStack, stored: Stored) -> Opened:
+        limit = self._home.settings.limits.inflated_bytes_max
+        place = stored.place
+        if isinstance(place, PackPlace):
+            return Opened(stored, PackedPayload(self._open_pack(place.pack_id), place.offset, stored.length), limit)
+        record = stack.enter_context(open_record(self._home.journal, place, stored.revision.sequence, stored.block_crcs))
+        return Opened(stored, record, limit)
+
+    def _open_pack(self, pack_id: int) -> MappedPack:
+        packed = self._home.index.packed
+        with packed.environment.reading() as t:
+            return self._home.pool.open(packed.pack(t, pack_id), lambda: packed.block_crcs(t, pack_id))
+
+    # --- metadata
+
+    def series_metadata(self, study_instance_uid: str, series_instance_uid: str) -> bytes:
+        """Gzipped JSON array, one instance a line, one gzip member: the pack's own bytes where the whole series lies in one."""
+        [view] = self._views(study_instance_uid, series_instance_uid)
+        return self._metadata.of_views([view])
+
+    def study_metadata(self, study_instance_uid: str) -> bytes:
+        """As `series_metadata`, for every series of a study."""
+        views = self._views(study_instance_uid, None)
+        if not views:
+            raise NotFound(f"there is no study {study_instance_uid}")
+        return self._metadata.of_views(views)
+
+    def instance_metadata(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bytes:
+        """JSON array of one document, not compressed."""
+        stored = self._instance(study_instance_uid, series_instance_uid, sop_instance_uid)
+        return b"[\n" + self._metadata.of_instance(stored) + b"\n]"

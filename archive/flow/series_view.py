@@ -1,0 +1,120 @@
+"""A series as it is served: journal and packs together, one revision of each instance, in order."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from archive.index.index import Index
+from archive.index.located import Located, SeriesKey
+from archive.index.packed import Extent, SeriesRecord
+from archive.index.pending import Pending
+
+INSTANCE_NUMBER, SERIES_NUMBER = "00200013", "00200011"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An instance in its series.
+
+    Attributes
+    ----------
+    attributes : dict
+        Query attributes of instance level, and of higher ones where it is pending.
+    extent : Extent or None
+        The part of the pack that holds it, None in the journal.
+    line : int
+        Its place in the extent, counted from 0.
+    """
+
+    located: Located
+    attributes: dict[str, Any]
+    extent: Extent | None
+    line: int
+
+
+@dataclass(slots=True)
+class SeriesView:
+    """One series.
+
+    Attributes
+    ----------
+    attributes : dict
+        Of patient, study and series level: what the object that came first says, filled up by later ones.
+    members : list of Member
+        One for each SOP Instance UID, by InstanceNumber, then by arrival.
+    """
+
+    key: SeriesKey
+    attributes: dict[str, Any] = field(default_factory=dict)
+    members: list[Member] = field(default_factory=list)
+    record: SeriesRecord | None = None
+
+    def instances(self) -> list[Located]:
+        return [m.located for m in self.members]
+
+    @property
+    def whole_extent(self) -> Extent | None:
+        """The one extent that holds exactly what is served, where there is one: then its metadata can go out as it lies."""
+        if self.record is None or len(self.record.extents) != 1:
+            return None
+        extent = self.record.extents[0]
+        lines = [m.line for m in self.members if m.extent is extent]
+        return extent if len(lines) == len(self.members) == extent.instances and lines == sorted(lines) else None
+
+
+def integer(attributes: dict[str, Any], tag: str) -> int:
+    """First value of an integer string, 0 where there is none."""
+    values = attributes.get(tag, {}).get("Value") or [0]
+    return values[0] if isinstance(values[0], int) else 0
+
+
+def series_of_study(index: Index, study_instance_uid: str) -> list[SeriesKey]:
+    """Keys of every series, by SeriesNumber, then UID."""
+    numbers: dict[SeriesKey, int] = {}
+    with index.pending.environment.reading() as t:
+        for state in index.pending.states(t, study_instance_uid):
+            first = index.pending.first_instance(t, state.key)
+            numbers[state.key] = integer(first.descriptor.attributes, SERIES_NUMBER) if first else 0
+    with index.packed.environment.reading() as t:
+        study = index.packed.study(t, study_instance_uid)
+        for uid in study.series_instance_uids if study else []:
+            key = SeriesKey(study_instance_uid, uid)
+            record = index.packed.series(t, key)
+            if record is not None:
+                numbers[key] = integer(record.attributes, SERIES_NUMBER)
+    return sorted(numbers, key=lambda k: (numbers[k], k))
+
+
+def instances_of_series(index: Index, key: SeriesKey) -> SeriesView:
+    """The series; without members where it is not known."""
+    view = SeriesView(key)
+    revisions: dict[str, dict[str, Member]] = {}
+
+    def add(member: Member) -> None:
+        revisions.setdefault(member.located.sop_instance_uid, {})[str(member.located.revision)] = member
+
+    with index.pending.environment.reading() as t:
+        pending = index.pending.instances(t, key)
+    for record in pending:
+        add(_pending_member(record))
+    with index.packed.environment.reading() as t:
+        view.record = index.packed.series(t, key)
+        for extent in view.record.extents if view.record else []:
+            rows = index.packed.rows(t, extent)
+            for ordinal, located in index.packed.instances(t, extent):
+                line = ordinal - extent.first
+                add(Member(located, rows[line], extent, line))
+    if view.record:
+        view.attributes = dict(view.record.attributes)
+    for record in pending:
+        for tag, value in record.descriptor.attributes.items():
+            view.attributes.setdefault(tag, value)
+    for members in revisions.values():
+        ordered = sorted(members.values(), key=lambda m: (m.located.received_us, m.located.revision.node, m.located.revision.sequence))
+        served = index.served([m.located for m in ordered])
+        view.members.append(next(m for m in ordered if m.located is served))
+    view.members.sort(key=lambda m: (integer(m.attributes, INSTANCE_NUMBER), m.located.revision.sequence, m.located.sop_instance_uid))
+    return view
+
+
+def _pending_member(record: Pending) -> Member:
+    return Member(record.located(), record.descriptor.attributes, None, 0)

@@ -1,0 +1,1 @@
+"""What the archive knows: derived from packs and journal, rebuildable, in LMDB."""

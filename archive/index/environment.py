@@ -1,0 +1,155 @@
+"""The one door to LMDB: environments, named tables, and values that carry a CRC over themselves and their key."""
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from archive.errors import Damaged, Exhausted
+from archive.pack.checksum import crc32
+
+_CRC = struct.Struct("<I")
+READERS_MAX = 1024
+
+
+class Environment:
+    """An LMDB environment as one process sees it.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `data.mdb` and `lock.mdb`.
+    tables : dict of str to bool
+        Names of the tables; True where one key may have several values of one size.
+    synced : bool
+        Whether a commit is durable when it returns.
+    """
+
+    def __init__(self, folder: Path, tables: dict[str, bool], map_bytes_max: int, *, synced: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        with self._errors():
+            self._env = lmdb.open(
+                str(folder),
+                map_size=map_bytes_max,
+                max_dbs=len(tables),
+                max_readers=READERS_MAX,
+                sync=synced,
+                metasync=synced,
+                readahead=False,
+                max_spare_txns=16,
+            )
+            self.tables = {n: self._env.open_db(n.encode(), dupsort=dup, dupfixed=dup) for n, dup in tables.items()}
+
+    def close(self) -> None:
+        self._env.close()
+
+    def check_readers(self) -> int:
+        """Clear the reader slots of processes that died; returns how many."""
+        return int(self._env.reader_check())
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.MapFullError as error:
+            raise Exhausted(f"the index in {self.folder} has reached index.map_bytes_max") from error
+        except lmdb.Error as error:
+            if "No space left" in str(error) or isinstance(error, lmdb.DiskError):
+                raise Exhausted(f"the index in {self.folder} cannot be written: {error}", 30) from error
+            raise Damaged(f"the index in {self.folder} is damaged or unreadable: {error}") from error
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator["Transaction"]:
+        """A snapshot; keep it short, never while streaming."""
+        with self._errors(), self._env.begin(buffers=False) as transaction:
+            yield Transaction(transaction, self.tables)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator["Transaction"]:
+        """One writer at a time over all processes; committed at the end, undone on an exception."""
+        with self._errors(), self._env.begin(write=True, buffers=False) as transaction:
+            yield Transaction(transaction, self.tables)
+
+    def size_bytes(self) -> int:
+        """Of the file, as far as it was ever used."""
+        info, stat = self._env.info(), self._env.stat()
+        return (int(info["last_pgno"]) + 1) * int(stat["psize"])
+
+
+class Transaction:
+    """Keys and values of named tables, each value under its CRC."""
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any]) -> None:
+        self._t, self._tables = transaction, tables
+
+    @staticmethod
+    def _wrap(key: bytes, value: bytes) -> bytes:
+        return _CRC.pack(crc32(value, crc32(key))) + value
+
+    @staticmethod
+    def _unwrap(table: str, key: bytes, data: bytes) -> bytes:
+        value = data[4:]
+        if len(data) < 4 or _CRC.unpack_from(data)[0] != crc32(value, crc32(key)):
+            raise Damaged(f"the index is damaged: a value of table {table!r} does not match its CRC; stop the node and run rebuild-index")
+        return value
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        data = self._t.get(key, db=self._tables[table])
+        return None if data is None else self._unwrap(table, key, bytes(data))
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._t.put(key, self._wrap(key, value), db=self._tables[table])
+
+    def add(self, table: str, key: bytes, value: bytes) -> None:
+        """One more value under a key (of a table that allows it)."""
+        self._t.put(key, self._wrap(key, value), db=self._tables[table], dupdata=True)
+
+    def delete(self, table: str, key: bytes) -> None:
+        self._t.delete(key, db=self._tables[table])
+
+    def remove(self, table: str, key: bytes, value: bytes) -> None:
+        """One of a key's values."""
+        self._t.delete(key, self._wrap(key, value), db=self._tables[table])
+
+    def get_all(self, table: str, key: bytes) -> list[bytes]:
+        """Every value of a key."""
+        with self._t.cursor(db=self._tables[table]) as cursor:
+            if not cursor.set_key(key):
+                return []
+            return [self._unwrap(table, key, bytes(data)) for data in cursor.iternext_dup()]
+
+    def scan(self, table: str, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys with a prefix (from `start` on) and their values, in order of key."""
+        with self._t.cursor(db=self._tables[table]) as cursor:
+            first = max(prefix, start)
+            if not (cursor.set_range(first) if first else cursor.first()):
+                return
+            for found, data in cursor:
+                key = bytes(found)
+                if not key.startswith(prefix):
+                    return
+                yield key, self._unwrap(table, key, bytes(data))
+
+    def keys_before(self, table: str, prefix: bytes, before: bytes, most: int) -> list[bytes]:
+        """Up to `most` keys with a prefix that lie before a key, from the last to the first."""
+        out: list[bytes] = []
+        with self._t.cursor(db=self._tables[table]) as cursor:
+            found = cursor.prev() if cursor.set_range(before) else cursor.last()
+            while found and len(out) < most and (key := bytes(cursor.key())).startswith(prefix):
+                out.append(key)
+                found = cursor.prev()
+        return out
+
+    def count(self, table: str) -> int:
+        return int(self._t.stat(db=self._tables[table])["entries"])
+
+    def last_key(self, table: str) -> bytes | None:
+        with self._t.cursor(db=self._tables[table]) as cursor:
+            return bytes(cursor.key()) if cursor.last() else None
+
+    def empty(self, table: str) -> None:
+        self._t.drop(self._tables[table], delete=False)

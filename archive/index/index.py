@@ -1,0 +1,47 @@
+"""The whole index as one process sees it: what is pending first, then what is packed, or a moving instance would be missed in both."""
+
+from pathlib import Path
+from typing import Literal
+
+from archive.index.located import Located
+from archive.index.packed import PackedIndex
+from archive.index.pending import PendingIndex
+
+
+class Index:
+    """Both environments of `DIR/index`.
+
+    Parameters
+    ----------
+    folder : Path
+        `DIR/index`.
+    map_bytes_max : int
+        Address space for each environment, in bytes.
+    revision_served : {'first', 'last'}
+        Which of several revisions under one UID a lookup gives.
+    """
+
+    def __init__(self, folder: Path, map_bytes_max: int, revision_served: Literal["first", "last"] = "first") -> None:
+        self.pending = PendingIndex(folder / "pending", map_bytes_max)
+        self.packed = PackedIndex(folder / "packed", map_bytes_max)
+        self._last = revision_served == "last"
+
+    def close(self) -> None:
+        self.pending.environment.close()
+        self.packed.environment.close()
+
+    def check_readers(self) -> int:
+        """Clear reader slots of dead processes."""
+        return self.pending.environment.check_readers() + self.packed.environment.check_readers()
+
+    def revisions(self, sop_instance_uid: str) -> list[Located]:
+        """Every revision under a SOP Instance UID, the first accepted first; packed places win over journal places."""
+        with self.pending.environment.reading() as t:
+            found = {p.descriptor.revision: p.located() for p in self.pending.find(t, sop_instance_uid)}
+        with self.packed.environment.reading() as t:
+            found |= {i.revision: i for i in self.packed.find(t, sop_instance_uid)}
+        return sorted(found.values(), key=lambda i: (i.received_us, i.revision.node, i.revision.sequence))
+
+    def served(self, revisions: list[Located]) -> Located:
+        """The one that goes out, of revisions in order of arrival."""
+        return revisions[-1 if self._last else 0]

@@ -1,0 +1,77 @@
+"""What a lookup gives: an instance, and where its bytes lie now."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from archive.pack.descriptor import Revision
+from archive.pack.journal import Location
+
+
+class PackPlace(NamedTuple):
+    """Payload of an instance in a pack: the pack's number in this index, and a byte offset in the file."""
+
+    pack_id: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """One revision of an instance.
+
+    Attributes
+    ----------
+    length : int
+        Of the Part 10 object, in bytes.
+    data_set_offset : int
+        Where its data set starts, in bytes.
+    crc : int
+        CRC-32 of the Part 10 object.
+    digest : str
+        First 32 hex digits of the SHA-256 of the data set.
+    further : bool
+        Another revision was known under this UID when this one came.
+    pixels : dict or None
+        Where the frames lie, as JSON.
+    place : Location or PackPlace
+        In the journal or in a pack.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    length: int
+    data_set_offset: int
+    crc: int
+    digest: str
+    revision: Revision
+    received_us: int
+    further: bool
+    pixels: dict[str, Any] | None
+    place: Location | PackPlace
+    block_crcs: list[int] | None = None
+
+
+class SeriesKey(NamedTuple):
+    """A series in its study."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+
+    def to_bytes(self) -> bytes:
+        return f"{self.study_instance_uid}\0{self.series_instance_uid}".encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SeriesKey":
+        study, _, series = data.decode().partition("\0")
+        return cls(study, series)
+
+
+DIGEST_CHARACTERS = 32
+
+
+def hash_uid(uid: str) -> bytes:
+    """Eight bytes that stand for a UID as a key; a match is proved by the record, which holds the UID itself."""
+    return hashlib.blake2b(uid.encode(), digest_size=8).digest()

@@ -1,0 +1,1 @@
+"""Nearness: bytes of packs as local mapped memory, checked before anyone sees them."""

@@ -1,0 +1,10 @@
+"""A pack's tail, read from its tier."""
+
+from archive.pack.naming import PackName
+from archive.pack.pack_reader import PackTail, read_tail
+from archive.tier.protocol import Tier
+
+
+def read_pack_tail(tier: Tier, name: PackName) -> PackTail:
+    """The tail of a pack; raises `NotFound`, `Damaged`, `UnknownFormat`, `Unavailable`."""
+    return read_tail(tier.length(name), lambda offset, length: tier.read(name, offset, length))
