@@ -137,13 +137,12 @@ class _Check:
         with self._packed.environment.reading() as t:
             for revision, (offset, length, crc) in wanted.items():
                 found = [i for i in self._packed.find(t, uids[revision]) if i.revision == revision]
+                here = [(i.place[1], i.length, i.crc) for i in found if i.place[0] == info.pack_id]
+                item = f"instance {uids[revision]}"
                 if not found and not self._packed.is_revision_deleted(t, revision):
-                    yield Finding("damage", f"instance {uids[revision]}", f"is in {info.name} and not in the index: run rebuild-index")
-                elif not any((i.place[1], i.length, i.crc) == (offset, length, crc) for i in found if i.place[0] == info.pack_id):
-                    if not any(i.place[0] != info.pack_id for i in found) and found:
-                        yield Finding(
-                            "damage", f"instance {uids[revision]}", f"the index is stale about its place in {info.name}: run rebuild-index"
-                        )
+                    yield Finding("damage", item, f"is in {info.name} and not in the index: run rebuild-index")
+                elif here and (offset, length, crc) not in here:
+                    yield Finding("damage", item, f"the index is stale about its place in {info.name}: run rebuild-index")
 
     # --- what the index does not name
 
