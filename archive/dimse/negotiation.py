@@ -1,25 +1,12 @@
 """Association negotiation: what the requestor proposes, what is accepted of it, and the answer (DICOM PS3.8 9.3.2-9.3.4, annex D).
 
-The PDUs are decoded and encoded by pynetdicom; the choice is the services'.
+The choice is the services'. The PDUs are read and written here: pynetdicom's decoder knows no unknown items, which are to be ignored,
+and warns of each UID that it dislikes, in a proposal of 128 contexts for some milliseconds. The tests hold both against it.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
-
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_items import (
-    ApplicationContextItem,
-    ImplementationClassUIDSubItem,
-    ImplementationVersionNameSubItem,
-    MaximumLengthSubItem,
-    PresentationContextItemAC,
-    PresentationContextItemRQ,
-    SCP_SCU_RoleSelectionSubItem,
-    TransferSyntaxSubItem,
-    UserInformationItem,
-)
 
 from archive.config import DimseSection
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -30,16 +17,15 @@ from archive.dimse.pdu import PDU_HEADER, PDV_HEADER, AbortReason, PduType, Reje
 from archive.dimse.service import Service
 from archive.errors import BadInput
 
-# It logs each field that it dislikes, some with a traceback; what is wrong with a PDU is logged here, once.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+PROTOCOL_VERSION = 0x0001
 
 _TITLES = slice(10, 74)  # called and calling AE title and the reserved bytes after them, in -RQ and -AC alike
 _VARIABLE_ITEMS = 74
 _ITEM = Struct(">BxH")
-_USER_INFORMATION = 0x50
-_ITEMS_KNOWN = frozenset((0x10, 0x20, _USER_INFORMATION, *range(0x51, 0x59)))
+_APPLICATION_CONTEXT, _PRESENTATION_CONTEXT, _ABSTRACT_SYNTAX, _TRANSFER_SYNTAX, _USER_INFORMATION = 0x10, 0x20, 0x30, 0x40, 0x50
+_PRESENTATION_CONTEXT_RESULT = 0x21
+_MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _ROLE_SELECTION, _IMPLEMENTATION_VERSION_NAME = 0x51, 0x52, 0x54, 0x55
 
 ACCEPTED, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
 
@@ -99,7 +85,10 @@ class Outcome:
 
 
 def read_proposal(encoded: bytes) -> Proposal:
-    """Decode an A-ASSOCIATE-RQ.
+    """Decode an A-ASSOCIATE-RQ (PS3.8 9.3.2, annex D; PS3.7 D.3.3.4).
+
+    Items that are not defined are ignored, as PS3.8 9.3.1 has it. Nothing is said of UIDs here: what is none is refused context
+    by context.
 
     Parameters
     ----------
@@ -111,40 +100,46 @@ def read_proposal(encoded: bytes) -> Proposal:
     Violation
         It cannot be understood.
     """
-    pdu = A_ASSOCIATE_RQ()
-    try:
-        pdu.decode(encoded[:_VARIABLE_ITEMS] + b"".join(_known_items(encoded, _VARIABLE_ITEMS, len(encoded))))
-        user = pdu.user_information or UserInformationItem()
-        contexts = [_context(item) for item in pdu.presentation_context]
-        application_context = [item for item in pdu.variable_items if isinstance(item, ApplicationContextItem)]
-        proposal = Proposal(
-            encoded=encoded,
-            called_ae_title=pdu.called_ae_title,
-            calling_ae_title=pdu.calling_ae_title,
-            protocol_version=pdu.protocol_version,
-            application_context=str(application_context[0].application_context_name or "") if application_context else "",
-            contexts=contexts,
-            roles={str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in user.role_selection.items()},
-            pdu_bytes_max=user.maximum_length or 0,
-            implementation=str(user.implementation_version_name or user.implementation_class_uid or ""),
-        )
-    except Violation:
-        raise
-    except Exception as error:  # its decoders raise whatever Python does on what they were not written for
-        raise Violation(
-            AbortReason.INVALID_PARAMETER, f"an A-ASSOCIATE-RQ that cannot be understood: {type(error).__name__}: {error}"
-        ) from None
+    if len(encoded) < _VARIABLE_ITEMS:
+        raise Violation(AbortReason.INVALID_PARAMETER, f"an A-ASSOCIATE-RQ of {len(encoded)} bytes")
+    application_context, implementation, pdu_bytes_max = "", "", 0
+    contexts: list[tuple[int, str, list[str]]] = []
+    roles: dict[str, tuple[bool, bool]] = {}
+    for kind, body in _items(encoded[_VARIABLE_ITEMS:]):
+        if kind == _APPLICATION_CONTEXT:
+            application_context = _text(body)
+        elif kind == _PRESENTATION_CONTEXT:
+            contexts.append(_read_context(body))
+        elif kind == _USER_INFORMATION:
+            for user_kind, value in _items(body):
+                if user_kind == _MAXIMUM_LENGTH:
+                    pdu_bytes_max = int.from_bytes(value[:4], "big")
+                elif user_kind == _ROLE_SELECTION:
+                    uid, (scu, scp) = _read_role(value)
+                    roles[uid] = scu, scp
+                elif user_kind == _IMPLEMENTATION_VERSION_NAME or (user_kind == _IMPLEMENTATION_CLASS_UID and not implementation):
+                    implementation = _text(value)
     ids = [context_id for context_id, _, _ in contexts]
     if not ids or len(ids) != len(set(ids)) or not all(context_id % 2 for context_id in ids):
         raise Violation(AbortReason.INVALID_PARAMETER, f"presentation context ids that are none: {ids}")
-    if 0 < proposal.pdu_bytes_max <= PDV_HEADER.size:
-        raise Violation(AbortReason.INVALID_PARAMETER, f"a maximum length of {proposal.pdu_bytes_max} bytes")
-    return proposal
+    if 0 < pdu_bytes_max <= PDV_HEADER.size:
+        raise Violation(AbortReason.INVALID_PARAMETER, f"a maximum length of {pdu_bytes_max} bytes")
+    return Proposal(
+        encoded=encoded,
+        called_ae_title=_ae_title(encoded[10:26], "called"),
+        calling_ae_title=_ae_title(encoded[26:42], "calling"),
+        protocol_version=int.from_bytes(encoded[6:8], "big"),
+        application_context=application_context,
+        contexts=contexts,
+        roles=roles,
+        pdu_bytes_max=pdu_bytes_max,
+        implementation=implementation,
+    )
 
 
 def reject(proposal: Proposal, settings: DimseSection) -> Rejection | None:
     """Why the association is refused as a whole, if it is (PS3.8 9.3.4, PS3.7 D.1)."""
-    if not proposal.protocol_version & 1:
+    if not proposal.protocol_version & PROTOCOL_VERSION:
         return Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
     if proposal.application_context != APPLICATION_CONTEXT:
         return Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED
@@ -169,12 +164,13 @@ def accept(proposal: Proposal, services: Sequence[Service], pdu_bytes_max: int) 
     """
     contexts: dict[int, Context] = {}
     chosen: dict[int, Service] = {}
-    results: list[PresentationContextItemAC] = []
-    for context_id, abstract_syntax, proposed in proposal.contexts:
+    results: list[bytes] = []
+    for context_id, abstract_syntax, names in proposal.contexts:
+        proposed = [name for name in names if _is_uid(name)]
         service = _service_of(abstract_syntax, services)
         transfer_syntax = None
         if service is not None:
-            transfer_syntax = service.choose_transfer_syntax([uid for uid in proposed if _is_uid(uid)])
+            transfer_syntax = service.choose_transfer_syntax(proposed)
         if service is not None and transfer_syntax is not None:
             contexts[context_id] = Context(context_id, abstract_syntax, transfer_syntax)
             chosen[context_id] = service
@@ -182,19 +178,58 @@ def accept(proposal: Proposal, services: Sequence[Service], pdu_bytes_max: int) 
         else:
             reason = TRANSFER_SYNTAXES_NOT_SUPPORTED if service else ABSTRACT_SYNTAX_NOT_SUPPORTED
             results.append(_result(context_id, reason, proposed[0] if proposed else IMPLICIT_VR_LITTLE_ENDIAN))
-    pdu = A_ASSOCIATE_AC()
-    application_context = ApplicationContextItem()
-    application_context.application_context_name = APPLICATION_CONTEXT
-    user = UserInformationItem()
-    user.user_data = [*_user_items(pdu_bytes_max), *_role_items(proposal.roles, services)]
-    pdu.variable_items = [application_context, *results, user]
-    encoded = bytearray(pdu.encode())
-    encoded[_TITLES] = proposal.encoded[_TITLES]  # "identical to the value received", PS3.8 table 9-17
-    return Outcome(contexts, chosen, bytes(encoded))
+    user = [
+        _item(_MAXIMUM_LENGTH, pdu_bytes_max.to_bytes(4, "big")),
+        _item(_IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii")),
+        _item(_IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        *_role_items(proposal.roles, services),
+    ]
+    items = [_item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode("ascii")), *results, _item(_USER_INFORMATION, b"".join(user))]
+    # The titles go back "identical to the value received" (PS3.8 table 9-17).
+    body = PROTOCOL_VERSION.to_bytes(2, "big") + bytes(2) + proposal.encoded[_TITLES] + b"".join(items)
+    encoded = PDU_HEADER.pack(PduType.A_ASSOCIATE_AC, len(body)) + body
+    return Outcome(contexts, chosen, encoded)
 
 
-def _context(item: PresentationContextItemRQ) -> tuple[int, str, list[str]]:
-    return item.context_id or 0, str(item.abstract_syntax or ""), [str(uid or "") for uid in item.transfer_syntax]
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each item."""
+    at = 0
+    while at < len(data):
+        kind, length = _ITEM.unpack_from(data, at) if at + _ITEM.size <= len(data) else (0, len(data))
+        at += _ITEM.size + length
+        if at > len(data):
+            raise Violation(AbortReason.INVALID_PARAMETER, "an item that reaches beyond the end of what holds it")
+        yield kind, data[at - length : at]
+
+
+def _read_context(body: bytes) -> tuple[int, str, list[str]]:
+    names: dict[int, list[str]] = {_ABSTRACT_SYNTAX: [], _TRANSFER_SYNTAX: []}
+    for kind, value in _items(body[4:]):
+        if kind in names:
+            names[kind].append(_text(value))
+    if not body or len(names[_ABSTRACT_SYNTAX]) != 1:
+        raise Violation(AbortReason.INVALID_PARAMETER, f"a presentation context with {len(names[_ABSTRACT_SYNTAX])} abstract syntaxes")
+    return body[0], names[_ABSTRACT_SYNTAX][0], names[_TRANSFER_SYNTAX]
+
+
+def _read_role(value: bytes) -> tuple[str, tuple[bool, bool]]:
+    length = int.from_bytes(value[:2], "big")
+    if len(value) != 2 + length + 2:
+        raise Violation(AbortReason.INVALID_PARAMETER, f"a role selection of {len(value)} bytes for a UID of {length}")
+    return _text(value[2 : 2 + length]), (value[-2] == 1, value[-1] == 1)
+
+
+def _text(value: bytes) -> str:
+    """A name without the padding that is wrong here and comes all the same."""
+    return value.decode("latin-1").strip("\0 ")
+
+
+def _ae_title(field: bytes, which: str) -> str:
+    """Leading and trailing spaces are no part of a title, and there is nothing else than ASCII in one (PS3.5 6.2, AE)."""
+    title = field.decode("latin-1").strip("\0 ")
+    if not title or "\\" in title or not (title.isascii() and title.isprintable()):
+        raise Violation(AbortReason.INVALID_PARAMETER, f"a {which} AE title that is none: {title!r}")
+    return title
 
 
 def _service_of(abstract_syntax: str, services: Sequence[Service]) -> Service | None:
@@ -211,50 +246,21 @@ def _is_uid(value: str) -> bool:
     return True
 
 
-def _result(context_id: int, result: int, transfer_syntax: str) -> PresentationContextItemAC:
-    item = PresentationContextItemAC()
-    item.presentation_context_id, item.result_reason = context_id, result
-    syntax = TransferSyntaxSubItem()
-    syntax.transfer_syntax_name = transfer_syntax
-    item.transfer_syntax_sub_item = [syntax]
-    return item
+def _item(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value
 
 
-def _user_items(pdu_bytes_max: int) -> Iterator[MaximumLengthSubItem | ImplementationClassUIDSubItem | ImplementationVersionNameSubItem]:
-    length = MaximumLengthSubItem()
-    length.maximum_length_received = pdu_bytes_max
-    yield length
-    class_uid = ImplementationClassUIDSubItem()
-    class_uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    yield class_uid
-    version = ImplementationVersionNameSubItem()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    yield version
+def _result(context_id: int, result: int, transfer_syntax: str) -> bytes:
+    """A presentation context item of the answer (PS3.8 9.3.3.2)."""
+    return _item(_PRESENTATION_CONTEXT_RESULT, bytes((context_id, 0, result, 0)) + _item(_TRANSFER_SYNTAX, transfer_syntax.encode("ascii")))
 
 
-def _role_items(roles: Mapping[str, tuple[bool, bool]], services: Sequence[Service]) -> Iterator[SCP_SCU_RoleSelectionSubItem]:
+def _role_items(roles: Mapping[str, tuple[bool, bool]], services: Sequence[Service]) -> Iterator[bytes]:
     for uid, (scu, scp) in roles.items():
         service = _service_of(uid, services)
-        if service is None:
-            continue
-        item = SCP_SCU_RoleSelectionSubItem()
-        item.sop_class_uid = uid
-        item.scu_role, item.scp_role = (int(role) for role in service.accept_roles(scu, scp))
-        yield item
-
-
-def _known_items(encoded: bytes, start: int, end: int) -> Iterator[bytes]:
-    """Variable items that are defined for an A-ASSOCIATE-RQ: others are to be ignored (PS3.8 9.3.1)."""
-    while start < end:
-        kind, length = _ITEM.unpack_from(encoded, start)
-        body, start = start + _ITEM.size, start + _ITEM.size + length
-        if start > end:
-            raise Violation(AbortReason.INVALID_PARAMETER, f"an item of {length} bytes beyond the end of what holds it")
-        if kind == _USER_INFORMATION:
-            items = b"".join(_known_items(encoded, body, start))
-            yield _ITEM.pack(kind, len(items)) + items
-        elif kind in _ITEMS_KNOWN:
-            yield encoded[body - _ITEM.size : start]
+        if service is not None:
+            name = uid.encode("ascii")
+            yield _item(_ROLE_SELECTION, len(name).to_bytes(2, "big") + name + bytes(service.accept_roles(scu, scp)))
 
 
 def is_associate_rq(header: bytes | memoryview) -> int:

@@ -21,6 +21,7 @@ UNASSOCIATED_MAX = 128
 """Connections of one process that hold no association: not greeted yet, rejected, or saying farewell. One more, and the oldest goes."""
 
 _YIELD_SECONDS = 0.002
+_YIELDS_MAX = 10
 _PAUSE_SECONDS = 0.1
 
 
@@ -70,13 +71,15 @@ class Server:
         self._acceptor.start()
 
     def stop(self, drain_seconds: float = 10.0) -> None:
-        """End cleanly: accept no more, let messages on their way come to their end, abort the rest.
+        """End cleanly: accept no more, let messages on their way come to their end, abort the rest. Again, it does nothing.
 
         Parameters
         ----------
         drain_seconds : float
             How long messages on their way may take.
         """
+        if self._stop.is_set():
+            return
         self._stop.set()
         os.write(self._wake, b"\0")
         self._acceptor.join()
@@ -105,9 +108,7 @@ class Server:
             poll.poll()
             if self._stop.is_set():
                 return
-            if self._slots.is_ahead():
-                # A process with fewer connections gets the first try: two processes do twice the work of one.
-                time.sleep(_YIELD_SECONDS)
+            self._let_others_go_first()
             try:
                 connection, address = self._listener.accept()
             except BlockingIOError:
@@ -118,6 +119,13 @@ class Server:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             self._begin(connection, f"{address[0]}:{address[1]}")
+
+    def _let_others_go_first(self) -> None:
+        """Leave a connection to a process with fewer: two processes do twice the work of one. But not for long: it may hang."""
+        for _ in range(_YIELDS_MAX):
+            if not self._slots.is_ahead():
+                return
+            time.sleep(_YIELD_SECONDS)
 
     def _begin(self, connection: socket.socket, address: str) -> None:
         self.counters.add("connections")
