@@ -1,0 +1,1 @@
+"""The HTTP wire: DICOMweb (DICOM PS3.18), the viewer, health and metrics."""

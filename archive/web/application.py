@@ -1,0 +1,139 @@
+"""The routes of one worker and what surrounds every request: its bound, its count, its errors."""
+
+import asyncio
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from archive.flow.home import Home
+from archive.flow.query import Search
+from archive.flow.retrieve import Retrieval
+from archive.web import bulkdata, frames, health, metadata, metrics, retrieve, search
+from archive.web.cors import add_common_headers, preflight
+from archive.web.counters import TRANSACTIONS, Counters
+from archive.web.errors import problem, problem_of
+from archive.web.readiness import checks_of, figures_of
+from archive.web.services import DICOMWEB, SERVICES, Services, counters_folder
+from archive.web.threads import Threads
+from archive.web.viewer import Viewer
+
+_NEVER_REFUSED = frozenset((health.health, health.ready, metrics.metrics))
+
+_STUDY = DICOMWEB + "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+
+
+def create_application(home: Home, *, worker: int = 0) -> web.Application:
+    """The application of one worker over an open home; whoever made the home closes it.
+
+    Parameters
+    ----------
+    home : Home
+        Opened in this process.
+    worker : int
+        Number of this worker, the label of its own figures.
+    """
+    settings = home.settings
+    services = Services(
+        settings=settings,
+        retrieval=Retrieval(home),
+        search=Search(home),
+        checks=lambda: checks_of(home),
+        figures=lambda: figures_of(home),
+        threads=Threads(),
+        counters=Counters(counters_folder(settings), f"web-{worker}"),
+    )
+    return application_of(services)
+
+
+def application_of(services: Services) -> web.Application:
+    """The application over services that are there already."""
+    settings = services.settings
+    application = web.Application(middlewares=[_Gate(services).middleware])
+    application[SERVICES] = services
+    viewer = Viewer(settings.node.data / settings.web.viewer, settings.node.name)
+    application.add_routes(
+        [
+            # Tried in this order: what viewers ask most comes first.
+            web.get(_INSTANCE + "/frames/{frames}", frames.retrieve_instance_frames),
+            web.get(_SERIES + "/metadata", metadata.retrieve_series_metadata),
+            web.get(_INSTANCE, retrieve.retrieve_instance),
+            web.get(_INSTANCE + "/metadata", metadata.retrieve_instance_metadata),
+            web.get(_INSTANCE + "/bulkdata/{path:.+}", bulkdata.retrieve_bulkdata),
+            web.get(_INSTANCE + "/instances/{same}/bulkdata/{path:.+}", bulkdata.retrieve_bulkdata),
+            web.get(_STUDY + "/instances/{instance}/bulkdata/{path:.+}", bulkdata.retrieve_bulkdata),
+            web.get(_SERIES, retrieve.retrieve_series),
+            web.get(_STUDY + "/metadata", metadata.retrieve_study_metadata),
+            web.get(_STUDY, retrieve.retrieve_study),
+            web.get(DICOMWEB + "/studies", search.search_for_studies),
+            web.get(_STUDY + "/series", search.search_for_series),
+            web.get(_SERIES + "/instances", search.search_for_instances),
+            web.get(_STUDY + "/instances", search.search_for_instances),
+            web.get(DICOMWEB + "/series", search.search_for_series),
+            web.get(DICOMWEB + "/instances", search.search_for_instances),
+            web.get("/health", health.health),
+            web.get("/ready", health.ready),
+            web.get("/metrics", metrics.metrics),
+            web.get("/app-config.js", viewer.configuration),
+            web.get("/{path:.*}", viewer.file),
+        ]
+    )
+    application.on_response_prepare.append(add_common_headers)
+    application.on_cleanup.append(_close)
+    return application
+
+
+async def _close(application: web.Application) -> None:
+    await asyncio.to_thread(application[SERVICES].threads.close)
+    application[SERVICES].counters.close()
+
+
+class _Gate:
+    """Around every request: refuse what is too much, count, and turn errors into answers."""
+
+    def __init__(self, services: Services) -> None:
+        self._counters = services.counters
+        self._requests_max = services.settings.web.requests_max
+        self._open = 0
+
+    @property
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.method == "OPTIONS":
+                return preflight()
+            if self._open >= self._requests_max and request.match_info.handler not in _NEVER_REFUSED:
+                self._counters.add("requests_refused_total")
+                return problem(503, f"{self._open} requests are being answered already", {"Retry-After": "1"})
+            began = time.monotonic()
+            self._open += 1
+            self._counters.add("requests_open")
+            status = 499
+            try:
+                response = await self._answer(request, handler)
+                status = response.status
+            finally:
+                self._open -= 1
+                self._counters.add("requests_open", -1.0)
+                self._counters.observe(_transaction_of(request), status, time.monotonic() - began)
+            return response
+
+        return gate
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            return problem_of(error, request.path)
+
+
+def _transaction_of(request: web.Request) -> str:
+    name = getattr(request.match_info.handler, "__name__", "other")
+    if name in ("file", "configuration"):
+        return "viewer"
+    return name if name in _NAMES else "other"
+
+
+_NAMES = frozenset(TRANSACTIONS)

@@ -1,0 +1,179 @@
+"""Bodies on their way out: piece by piece, no faster than the client reads, and cut where damage is found.
+
+Pieces come from a plain iterator that may block on the disk; a thread takes them from it a batch ahead of what is being sent.
+What a piece is a view of stays open until it was sent: the iterator opens it by `Leases.enter` and yields the lease when nothing
+more of it follows.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiohttp import ClientConnectionResetError, web
+
+from archive.dicom.scan import Buffer
+from archive.errors import ArchiveError
+from archive.web.services import SERVICES
+
+T = TypeVar("T")
+Step = Buffer | ExitStack
+
+BATCH_BYTES = 4 << 20
+BATCH_STEPS_MAX = 256
+WRITE_BYTES = 256 << 10
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """What is open for the sake of one answer."""
+
+    def __init__(self) -> None:
+        self._open: set[ExitStack] = set()
+
+    def enter(self, context: AbstractContextManager[T]) -> tuple[T, ExitStack]:
+        """Open something; the lease closes it, and `close` does so at the latest."""
+        lease = ExitStack()
+        entered = lease.enter_context(context)
+        lease.callback(self._open.discard, lease)
+        self._open.add(lease)
+        return entered, lease
+
+    def close(self) -> None:
+        """Close what is still open; may be called twice."""
+        for lease in list(self._open):
+            lease.close()
+
+
+@dataclass
+class Body:
+    """What follows the headers.
+
+    Parameters
+    ----------
+    length : int or None
+        In bytes, all pieces together; None sends them chunked.
+    steps : iterator
+        Buffers, and leases that may be given back once everything before them was sent.
+    leases : Leases
+        Where the iterator opened them.
+    """
+
+    length: int | None
+    steps: Iterator[Step]
+    leases: Leases
+    taken: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last byte was taken, so that nobody has to ask for more."""
+        return self.length is not None and self.taken >= self.length
+
+    def take(self) -> list[Step]:
+        """The next batch; empty at the end. May block."""
+        batch: list[Step] = []
+        size = 0
+        for step in self.steps:
+            batch.append(step)
+            size += 0 if isinstance(step, ExitStack) else len(step)
+            if size >= BATCH_BYTES or len(batch) >= BATCH_STEPS_MAX or self.taken + size == self.length:
+                break
+        self.taken += size
+        return batch
+
+
+async def send_body(request: web.Request, body: Body, status: int, headers: dict[str, str]) -> web.StreamResponse:
+    """Send headers and body; an error before the first piece is raised, a later one cuts the connection."""
+    services = request.app[SERVICES]
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = body.length
+    following: asyncio.Future[list[Step]] | None = None
+    try:
+        if request.method == "HEAD":
+            await response.prepare(request)
+            return response
+        batch = await services.threads.read(body.take)
+        await response.prepare(request)
+        while batch:
+            following = None if body.whole else services.threads.read(body.take)
+            batch.reverse()
+            while batch:
+                step = batch.pop()
+                if isinstance(step, ExitStack):
+                    step.close()
+                else:
+                    await write(response, step, services.settings.web.stall_seconds_max)
+            batch = [] if following is None else await following
+        await response.write_eof()
+    except ClientConnectionResetError:
+        log.debug("the client of %s went away", request.path)
+    except (ArchiveError, OSError, ValueError) as error:
+        if not response.prepared:
+            raise
+        cut(request, error)
+    finally:
+        if following is None:
+            body.leases.close()
+        else:
+            following.add_done_callback(lambda done: _settle(done, body))
+    return response
+
+
+def _settle(done: "asyncio.Future[list[Step]]", body: Body) -> None:
+    """Give back what is open once no thread is busy with it any more; the batch is not wanted."""
+    body.leases.close()
+    if not done.cancelled():
+        done.exception()
+
+
+async def send_pieces(
+    request: web.Request, head: bytes, pieces: list[Buffer], tail: bytes, headers: dict[str, str], closing: Callable[[], None]
+) -> web.StreamResponse:
+    """Send what is in memory already, and is known to be right; `closing` is called once it was sent."""
+    response = web.StreamResponse(status=200, headers=headers)
+    response.content_length = len(head) + sum(map(len, pieces)) + len(tail)
+    try:
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        stall = request.app[SERVICES].settings.web.stall_seconds_max
+        if head:
+            await response.write(head)
+        for piece in pieces:
+            await write(response, piece, stall)
+        await response.write_eof(tail)
+        return response
+    except ClientConnectionResetError:
+        log.debug("the client of %s went away", request.path)
+        return response
+    except TimeoutError as error:
+        cut(request, error)
+        return response
+    finally:
+        pieces.clear()
+        closing()
+
+
+async def write(response: web.StreamResponse, piece: Buffer, stall_seconds_max: float) -> None:
+    """Write without a copy of the whole; waits while the client does not read.
+
+    Raises
+    ------
+    TimeoutError
+        It took nothing for too long.
+    """
+    view = memoryview(piece)
+    for start in range(0, len(view), WRITE_BYTES):
+        async with asyncio.timeout(stall_seconds_max):
+            await response.write(view[start : start + WRITE_BYTES])
+
+
+def cut(request: web.Request, error: BaseException) -> None:
+    """End a connection in the middle of an answer, so that the client notices that what it has is not whole."""
+    log.error("cut off %s: %s", request.path, str(error) or type(error).__name__)
+    request.app[SERVICES].counters.add("answers_cut_total")
+    if request.transport is not None:
+        request.transport.abort()

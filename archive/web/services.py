@@ -1,0 +1,77 @@
+"""What every handler needs, found in the application under one key."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from archive.config import Settings
+from archive.flow.query import Search
+from archive.flow.retrieve import Retrieval
+from archive.web.counters import Counters
+from archive.web.threads import Threads
+
+DICOMWEB = "/dicomweb"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold for the node to be ready.
+
+    Parameters
+    ----------
+    name : str
+        What was looked at.
+    ok : bool
+        Whether it holds.
+    detail : str
+        For people.
+    """
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number about the whole node, the same from every worker.
+
+    Parameters
+    ----------
+    name : str
+        Without the prefix, in Prometheus' manner (`journal_bytes`).
+    help : str
+        One sentence.
+    value : float
+        Now.
+    labels : dict of str to str
+        By name.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the handlers of one worker share."""
+
+    settings: Settings
+    retrieval: Retrieval
+    search: Search
+    checks: Callable[[], list[Check]]
+    figures: Callable[[], list[Figure]]
+    threads: Threads
+    counters: Counters
+
+
+def counters_folder(settings: Settings) -> Path:
+    """Where the workers of a node keep their counters; it may be deleted while the node is stopped."""
+    return settings.node.data / "derived" / "counters"
+
+
+SERVICES = web.AppKey("services", Services)
