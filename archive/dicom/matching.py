@@ -15,9 +15,9 @@ OB OD OF OL OV OW UN                  never: binary values are not keys
 ====================================  ===============================================================================
 
 Common to all: a key that is empty or only `*` (in a name `*^*`, too) is universal, it matches every object, also one without the
-attribute; any other key needs the attribute. An attribute with several values matches if one of them does. A key with several values, joined by `\\` (not
-in LT, ST, UR, UT) or by `,` in a list of UIDs or codes (UI, CS), matches if one of them does. Keys inside a sequence match if one
-item satisfies all of them together (C.2.2.2.6).
+attribute; any other key needs the attribute. An attribute with several values matches if one of them does. A key with several
+values, joined by `\\` (not in LT, ST, UR, UT) or by `,` in a list of UIDs or codes (UI, CS), matches if one of them does. Keys
+inside a sequence match if one item satisfies all of them together (C.2.2.2.6).
 """
 
 from collections.abc import Callable, Mapping

@@ -19,12 +19,13 @@ import logging
 from urllib.parse import quote
 
 from archive.dicom.bulkdata import is_bulk_data
-from archive.dicom.context import LUT_DESCRIPTORS, Context, is_shared
+from archive.dicom.context import LUT_DESCRIPTORS, Context
 from archive.dicom.inflate import inflate
 from archive.dicom.json import dumps, loads
-from archive.dicom.scan import DEPTH_MAX, PIXEL_DATA_TAGS, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
+from archive.dicom.raw_walk import ENTRY_BYTES, RawWalk
+from archive.dicom.scan import DEPTH_MAX, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
 from archive.dicom.syntax import Encoding, encoding_of
-from archive.dicom.values import VRS, decode_attribute
+from archive.dicom.values import decode_attribute
 from archive.errors import NotUnderstood
 
 METADATA_VERSION = 1
@@ -39,13 +40,10 @@ _SOP_INSTANCE_UID = b'"00080018":'
 _NAME_BYTES = len(_SOP_INSTANCE_UID)
 _FOREIGN_GROUPS = (0x0000, 0x0002)  # commands and file meta information
 
-_WINDOW_BYTES = 1 << 16
-_KEPT_BYTES_MAX = 32 << 20
-_KEPT_SEQUENCE_BYTES_MAX = 1 << 14
-_KEPT_VALUE_BYTES_MAX = 1 << 10
-_ENTRY_BYTES = 200  # what an entry of a dictionary costs besides the content of its key and value
+KEPT_BYTES_MAX = 32 << 20
+"""About how much memory a writer takes for what it keeps."""
 
-_SHORT_HEADER, _LONG_HEADER = 8, 12
+_CONTEXT_BYTES = 2000  # about what one costs
 
 
 class _Kept:
@@ -69,13 +67,20 @@ class MetadataWriter:
 
     def __init__(self, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> None:
         self._inflated_bytes_max = inflated_bytes_max
-        self._forget()
-
-    def _forget(self) -> None:
+        self._walk = RawWalk()
         self._kept: dict[tuple[Context, Encoding, tuple[bytes, ...]], _Kept] = {}
-        # Size of the element that begins with these 8 or 12 bytes; negative where others depend on it.
-        self._sizes: dict[Encoding, dict[bytes, int]] = {}
         self._kept_bytes = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """About how much memory is taken by what was kept."""
+        return self._kept_bytes + self._walk.kept_bytes
+
+    def _forget_if_full(self) -> None:
+        if self.kept_bytes > KEPT_BYTES_MAX:
+            self._walk.forget()
+            self._kept.clear()
+            self._kept_bytes = 0
 
     def write(self, data_set: Buffer, transfer_syntax_uid: str) -> bytes:
         """Metadata of one instance.
@@ -102,23 +107,18 @@ class MetadataWriter:
         encoding = sniff_encoding(data_set, transfer_syntax_uid)
         with memoryview(data_set) as view:
             members = self._level(view, 0, len(view), Context(encoding), encoding, 0)
-        text = b"{" + b",".join(members) + b"}"
-        if _HERE in text:
-            text = text.replace(_HERE, f"instances/{_sop_instance_uid(members)}/bulkdata/".encode())
-        return text
+        way = f"instances/{_sop_instance_uid(members)}/bulkdata/".encode()
+        return _join(b"{", [member.replace(_HERE, way) if _HERE in member else member for member in members], b"}")
 
     def _level(self, data: memoryview, start: int, end: int, outer: Context, encoding: Encoding, depth: int) -> list[bytes]:
         """The JSON members of one level, in the order of tags."""
-        found: list[bytes | RawElement] = []
-        shared: list[bytes] = []
-        try:
-            self._walk(data, start, end, encoding, found, shared)
-        except NotUnderstood as error:
-            _log.warning("metadata ends early: %s", error)
-        kept = self._kept_for(outer, encoding, tuple(shared))
+        elements, shared, damage = self._walk.walk(data, start, end, encoding)
+        if damage is not None:
+            _log.warning("metadata ends early: %s", damage)
+        kept = self._kept_for(outer, encoding, shared)
         known = kept.fragments
         members: dict[bytes, bytes] = {}
-        for element in found:
+        for element in elements:
             if isinstance(element, bytes):
                 fragment = known.get(element)
                 if fragment is None:
@@ -131,73 +131,22 @@ class MetadataWriter:
         ordered = sorted(names)
         return list(members.values()) if names == ordered else [members[name] for name in ordered]
 
-    def _walk(
-        self, data: memoryview, start: int, end: int, encoding: Encoding, found: list[bytes | RawElement], shared: list[bytes]
-    ) -> None:
-        """Find the elements of one level: the raw bytes of those worth keeping, the place of the others.
-
-        A header seen before tells the size of its element; the scanner is asked for new ones only. The raw bytes of elements that
-        others depend on go to `shared`, too.
-        """
-        sizes = self._sizes.setdefault(encoding, {})
-        at = window_start = start
-        window = bytes(data[start : min(end, start + _WINDOW_BYTES)])
-        window_good_until = self._good_until(start, len(window), end)
-        while end - at >= _SHORT_HEADER:
-            if at > window_good_until:
-                window_start, window = at, bytes(data[at : min(end, at + _WINDOW_BYTES)])
-                window_good_until = self._good_until(at, len(window), end)
-            here = at - window_start
-            size = sizes.get(window[here : here + _SHORT_HEADER]) or sizes.get(window[here : here + _LONG_HEADER])
-            if size and here + abs(size) <= len(window):
-                raw = window[here : here + abs(size)]
-                found.append(raw)
-                if size < 0:
-                    shared.append(raw)
-                at += len(raw)
-                continue
-            element = next(scan_elements(data, encoding, at, end), None)
-            if element is None:
-                return
-            if element.truncated or not _is_worth_keeping(element):
-                found.append(element)
-            else:
-                raw = bytes(data[at : element.end])
-                found.append(raw)
-                self._learn(raw, element, at, sizes)
-                if is_shared(element.tag):
-                    shared.append(raw)
-            at = element.end
-
-    @staticmethod
-    def _good_until(start: int, length: int, end: int) -> int:
-        """Last place in a window where an element worth keeping lies in it as a whole."""
-        return end if start + length == end else start + length - _KEPT_SEQUENCE_BYTES_MAX - _LONG_HEADER
-
-    def _learn(self, raw: bytes, element: RawElement, at: int, sizes: dict[bytes, int]) -> None:
-        header = element.offset - at
-        if not element.undefined and header in (_SHORT_HEADER, _LONG_HEADER) and len(raw) == header + element.length:
-            sizes[raw[:header]] = -len(raw) if is_shared(element.tag) else len(raw)
-            self._kept_bytes += _ENTRY_BYTES
-
     def _kept_for(self, outer: Context, encoding: Encoding, shared: tuple[bytes, ...]) -> _Kept:
         kept = self._kept.get((outer, encoding, shared))
         if kept is None:
-            if self._kept_bytes > _KEPT_BYTES_MAX:
-                self._forget()
+            self._forget_if_full()
             elements = [(raw, element) for raw in shared for element in scan_elements(raw, encoding)]
             kept = _Kept(outer.inside(encoding, [(element.tag, raw[element.offset : element.end]) for raw, element in elements]))
             self._kept[outer, encoding, shared] = kept
-            self._kept_bytes += sum(map(len, shared), 10 * _ENTRY_BYTES)
+            self._kept_bytes += sum(map(len, shared), _CONTEXT_BYTES)
         return kept
 
     def _convert_and_keep(self, raw: bytes, kept: _Kept, depth: int) -> bytes:
-        if self._kept_bytes > _KEPT_BYTES_MAX:
-            self._forget()
+        self._forget_if_full()
         with memoryview(raw) as view:
             fragment = self._convert(view, next(scan_elements(view, kept.context.encoding)), kept.context, depth)
         kept.fragments[raw] = fragment
-        self._kept_bytes += len(raw) + len(fragment) + _ENTRY_BYTES
+        self._kept_bytes += len(raw) + len(fragment) + ENTRY_BYTES
         return fragment
 
     def _convert(self, data: memoryview, element: RawElement, context: Context, depth: int) -> bytes:
@@ -229,28 +178,30 @@ class MetadataWriter:
         items: list[bytes] = []
         try:
             for index, item in enumerate(scan_items(data, element, context.encoding)):
-                members = b",".join(self._level(data, item.offset, item.offset + item.length, context, item.encoding, depth + 1))
-                items.append(b"{" + members.replace(_HERE, f"\0{name}/{index}/".encode()) + b"}")
+                members = self._level(data, item.offset, item.offset + item.length, context, item.encoding, depth + 1)
+                items.append(_join(b"{", members, b"}").replace(_HERE, f"\0{name}/{index}/".encode()))
         except NotUnderstood as error:
             if not items:
                 raise
             _log.warning("sequence %s ends early in the metadata: %s", name, error)
-        value = b',"Value":[' + b",".join(items) + b"]" if items else b""
-        return f'"{name}":{{"vr":"SQ"'.encode() + value + b"}"
-
-
-def _is_worth_keeping(element: RawElement) -> bool:
-    """Whether other instances are likely to hold the same element, and its bytes alone tell what it is."""
-    if element.tag in PIXEL_DATA_TAGS or (element.vr and element.vr not in VRS):
-        return False
-    is_sequence = element.undefined or element.vr == "SQ"
-    return element.length <= (_KEPT_SEQUENCE_BYTES_MAX if is_sequence else _KEPT_VALUE_BYTES_MAX)
+        if not items:
+            return f'"{name}":{{"vr":"SQ"}}'.encode()
+        return _join(f'"{name}":{{"vr":"SQ","Value":['.encode(), items, b"]}")
 
 
 def _sop_instance_uid(members: list[bytes]) -> str:
     """As it stands in the data set, safe inside a URI."""
     for member in members:
         if member.startswith(_SOP_INSTANCE_UID):
-            (value,) = loads(b"{" + member + b"}")["00080018"].get("Value", [""])[:1]
-            return quote(str(value), safe="")
+            value = loads(b"{" + member + b"}")["00080018"].get("Value", [""])[0]
+            return quote(str(value or "").strip(), safe="")
     return ""
+
+
+def _join(opening: bytes, members: list[bytes], closing: bytes) -> bytes:
+    """The members between what opens and what closes them, in one copy: there may be many megabytes."""
+    if not members:
+        return opening + closing
+    members = [opening + members[0], *members[1:]]
+    members[-1] += closing
+    return b",".join(members)
