@@ -43,6 +43,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     yield start
     for node in started:
         node.kill()
+        print(f"--- log of the node over {node.data} ---\n{node.log()}")  # pytest shows it where the test failed
 
 
 @pytest.fixture

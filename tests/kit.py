@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -103,7 +104,7 @@ class Node:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DICOM_ARCHIVE_")}
         return kept | self.settings
 
-    def start(self, wait_seconds: float = 30.0) -> "Node":
+    def start(self, wait_seconds: float = 90.0) -> "Node":
         """Start it and wait for its `ready` line."""
         assert self.process is None, "the node runs already"
         self.dimse_port = self.dimse_port or free_port()
@@ -124,15 +125,15 @@ class Node:
             )
         assert self.process.stdout is not None
         waiting_until = time.monotonic() + wait_seconds
-        os.set_blocking(self.process.stdout.fileno(), False)
+        output = self.process.stdout.fileno()
         said = ""
         while not any(line.startswith("ready ") for line in said.splitlines()):
-            said += self.process.stdout.read() or ""
-            if self.process.poll() is not None or time.monotonic() > waiting_until:
-                exit_code = self.process.poll()
+            readable, _, _ = select.select([output], [], [], 0.1)
+            piece = os.read(output, 65536).decode() if readable else ""
+            said += piece
+            if (readable and not piece) or time.monotonic() > waiting_until:
                 self.kill()
-                raise AssertionError(f"the node did not become ready (exit code {exit_code}); stdout: {said!r}; stderr:\n{self.log()}")
-            time.sleep(0.02)
+                raise AssertionError(f"the node did not become ready; stdout: {said!r}; stderr:\n{self.log()}")
         words = dict(word.split("=", 1) for word in said.splitlines()[-1].split()[1:])
         assert words == {"dimse": f"{self.host}:{self.dimse_port}", "http": self.http_url}
         return self
@@ -191,7 +192,9 @@ def make_series(count: int = 3, **attributes: object) -> list[pydicom.Dataset]:
         data_set = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
         data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID = study, series, generate_uid()
         data_set.InstanceNumber = number
-        data_set.PixelData = bytes((byte + number) & 0xFF for byte in data_set.PixelData)
+        rows = (number - 1) * data_set.Columns * 2 % len(data_set.PixelData)
+        data_set.PixelData = data_set.PixelData[rows:] + data_set.PixelData[:rows]  # each a row further up
+        data_set.ImagePositionPatient = [*data_set.ImagePositionPatient[:2], -75.7 + 5 * number]
         for keyword, value in attributes.items():
             setattr(data_set, keyword, value)
         data_set.file_meta.MediaStorageSOPInstanceUID = data_set.SOPInstanceUID

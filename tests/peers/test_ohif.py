@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.kit import ROOT, Node, is_missing, make_series, require
 from tests.peers import dcmtk
 
 WAIT_MILLISECONDS = 60_000
+SAMPLES = ["examples_jpeg2k.dcm", "examples_ybr_color.dcm", "MR_small_RLE.dcm", "JPEG-LL.dcm", "examples_overlay.dcm"]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 FLAGS = [
     "--no-sandbox",
@@ -55,25 +56,34 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    yield page
+    context.add_init_script("localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))")
+    yield context.new_page()
     context.close()
 
 
-@pytest.fixture
-def ohif_node(start_node: Callable[..., Node], viewer: Path) -> Node:
-    return start_node(settings={"DICOM_ARCHIVE_WEB_VIEWER": str(viewer)})
+@pytest.fixture(scope="module")
+def series() -> list[pydicom.Dataset]:
+    return make_series(5, PatientName="Lovelace^Ada", PatientID="P1", StudyDate="20260101")
+
+
+@pytest.fixture(scope="module")
+def node(viewer: Path, series: list[pydicom.Dataset], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node with OHIF that holds the series and the samples, all accepted, none packed before it is told to."""
+    folder = tmp_path_factory.mktemp("ohif")
+    node = Node(folder / "data", {"DICOM_ARCHIVE_WEB_VIEWER": str(viewer), "DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"})
+    node.start()
+    for data_set in series:
+        data_set.save_as(folder / f"{data_set.SOPInstanceUID}.dcm")
+    dcmtk.send_with_dcmsend(node.dimse_port, {"": [*folder.glob("*.dcm"), *map(sample, SAMPLES)]})
+    yield node
+    node.kill()
 
 
 def sample(name: str) -> Path:
     return Path(str(get_testdata_file(name)))
-
-
-def send_files(node: Node, *paths: Path) -> None:
-    dcmtk.send_with_dcmsend(node.dimse_port, {"": list(paths)})
 
 
 def shades(picture: bytes) -> int:
@@ -102,42 +112,35 @@ def draw(page: Page, node: Node, study_instance_uid: str, screenshot: str) -> by
 
 
 @pytest.mark.timeout(300)
-def test_study_list_shows_the_patients(page: Page, ohif_node: Node, tmp_path: Path) -> None:
-    for number, name in enumerate(["Lovelace^Ada", "Noether^Emmy"]):
-        for data_set in make_series(2, PatientName=name, PatientID=f"P{number}", StudyDate="20260101"):
-            data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
-    send_files(ohif_node, *tmp_path.glob("*.dcm"))
-    page.goto(ohif_node.http_url)
-    for shown in ("Lovelace, Ada", "Noether, Emmy"):
+def test_study_list_shows_the_patients(page: Page, node: Node) -> None:
+    page.goto(node.http_url)
+    for shown in ("Lovelace, Ada", "CompressedSamples, US1"):
         expect(page.get_by_text(shown).first).to_be_visible(timeout=WAIT_MILLISECONDS)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "ohif-study-list.png")
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("packed", [False, True], ids=["accepted", "packed"])
-def test_a_ct_series_is_drawn(page: Page, ohif_node: Node, tmp_path: Path, packed: bool) -> None:
-    series = make_series(5, PatientName="Lovelace^Ada")
-    for data_set in series:
-        data_set.ImagePositionPatient = [-158.135803, -179.035797, -75.699997 + 5 * int(data_set.InstanceNumber or 0)]
-        data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
-    send_files(ohif_node, *tmp_path.glob("*.dcm"))
-    if packed:
-        ohif_node.cli("pack", "--now")
-    assert shades(draw(page, ohif_node, series[0].StudyInstanceUID, f"ohif-ct-{packed}.png")) > 20
+@pytest.mark.timeout(300)
+def test_a_series_is_drawn_while_it_waits_in_the_journal(page: Page, node: Node, series: list[pydicom.Dataset]) -> None:
+    assert shades(draw(page, node, series[0].StudyInstanceUID, "ohif-accepted.png")) > 20
+
+
+@pytest.fixture(scope="module")
+def packed_node(node: Node) -> Node:
+    node.cli("pack", "--now")
+    return node
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "name",
-    ["examples_jpeg2k.dcm", "examples_ybr_color.dcm", "MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "examples_overlay.dcm"],
-)
-def test_compressed_and_multi_frame_images_are_drawn(page: Page, ohif_node: Node, name: str) -> None:
-    path = sample(name)
-    send_files(ohif_node, path)
-    ohif_node.cli("pack", "--now")
-    data_set: Any = pydicom.dcmread(path, stop_before_pixels=True)
-    assert shades(draw(page, ohif_node, data_set.StudyInstanceUID, f"ohif-{path.stem}.png")) > 10
+def test_a_series_is_drawn_from_its_pack(page: Page, packed_node: Node, series: list[pydicom.Dataset]) -> None:
+    assert shades(draw(page, packed_node, series[0].StudyInstanceUID, "ohif-packed.png")) > 20
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_compressed_and_multi_frame_images_are_drawn(page: Page, packed_node: Node, name: str) -> None:
+    data_set = pydicom.dcmread(sample(name), stop_before_pixels=True)
+    assert shades(draw(page, packed_node, data_set.StudyInstanceUID, f"ohif-{Path(name).stem}.png")) > 10
 
 
 def test_shades_tells_an_image_from_a_plain_ground() -> None:

@@ -148,8 +148,8 @@ def test_dicomweb_client_retrieves_instances_metadata_and_frames(client: DICOMwe
         retrieved = client.retrieve_instance(*uids, media_types=(("application/dicom", "*"),))
         assert retrieved.PixelData == data_set.PixelData
         assert retrieved.file_meta.TransferSyntaxUID == data_set.file_meta.TransferSyntaxUID
-        (metadata,) = client.retrieve_series_metadata(*uids[:2])[:1]
-        assert values_of(metadata, "00080018") == [uids[2]]
+        (metadata,) = [one for one in client.retrieve_series_metadata(*uids[:2]) if values_of(one, "00080018") == [uids[2]]]
+        assert values_of(metadata, "00280010") == [data_set.Rows]
         number_of_frames = int(data_set.get("NumberOfFrames") or 1)
         if data_set.file_meta.TransferSyntaxUID.is_encapsulated:
             stored = list(generate_frames(data_set.PixelData, number_of_frames=number_of_frames))
