@@ -8,7 +8,6 @@ import json
 import time
 import warnings
 from base64 import b64decode
-from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -88,13 +87,10 @@ def to_json_dict(path: Path) -> dict[str, Any]:
     return answer
 
 
-def compared_files() -> Iterator[Any]:
-    for path in FILES:
-        if path.name not in UNREADABLE:
-            yield pytest.param(path, id=path.name, marks=MISREAD.get(path.name, ()))
+COMPARED = [pytest.param(path, id=path.name, marks=MISREAD.get(path.name, ())) for path in FILES if path.name not in UNREADABLE]
 
 
-@pytest.mark.parametrize("path", compared_files())
+@pytest.mark.parametrize("path", COMPARED)
 def test_equal_to_pydicom(path: Path) -> None:
     file = path.read_bytes()
     meta = read_file_meta(file)
