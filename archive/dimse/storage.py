@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from archive.dicom.syntax import EXPLICIT_VR_BIG_ENDIAN
 from archive.dicom.uid import check_uid
 from archive.dimse.abstract_syntax import is_stored
 from archive.dimse.command import Command, CommandField, Field
@@ -60,8 +61,9 @@ class Storage:
         return is_stored(abstract_syntax)
 
     def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
-        # All are kept as they come, so the sender's first choice is the best one.
-        return proposed[0] if proposed else None
+        # All are kept as they come, so the sender's first choice is the best one. But DCMTK names big endian, which is retired, first
+        # in a context that is to serve its implicit VR files too, and would convert them.
+        return next((uid for uid in proposed if uid != EXPLICIT_VR_BIG_ENDIAN), proposed[0] if proposed else None)
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
         return scu, False

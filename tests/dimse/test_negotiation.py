@@ -16,6 +16,7 @@ from tests.dimse.peer import CT, EXPLICIT, IMPLICIT, JPEG, VERIFICATION, associa
 from tests.dimse.receptions import MemoryIngest
 
 SERVICES: tuple[Service, ...] = (Verification(), Storage(MemoryIngest()))
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
@@ -33,7 +34,7 @@ def test_a_proposal_is_read() -> None:
     assert proposal.implementation == "2.25.1"
 
 
-def test_the_first_transfer_syntax_is_taken_whatever_it_is() -> None:
+def test_the_first_transfer_syntax_is_taken() -> None:
     contexts = [(1, CT, [JPEG, EXPLICIT]), (3, "1.3.12.2.1107.5.9.1", ["1.2.840.113619.5.2"]), (255, CT, [IMPLICIT, JPEG])]
     results = answer(associate_rq(contexts)).presentation_context
     assert [(r.context_id, r.result, r.transfer_syntax) for r in results] == [
@@ -41,6 +42,11 @@ def test_the_first_transfer_syntax_is_taken_whatever_it_is() -> None:
         (3, 0, "1.2.840.113619.5.2"),
         (255, 0, IMPLICIT),
     ]
+
+
+def test_big_endian_is_taken_where_nothing_else_is_proposed() -> None:
+    contexts = [(1, CT, [BIG_ENDIAN, IMPLICIT]), (3, CT, [BIG_ENDIAN]), (5, CT, [IMPLICIT, BIG_ENDIAN])]
+    assert [r.transfer_syntax for r in answer(associate_rq(contexts)).presentation_context] == [IMPLICIT, BIG_ENDIAN, IMPLICIT]
 
 
 def test_services_that_are_not_here_are_refused_context_by_context() -> None:
