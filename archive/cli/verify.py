@@ -1,0 +1,34 @@
+"""`dicom-archive verify`: is all at rest as it was written?"""
+
+import click
+
+from archive.cli.options import Place, say, with_place
+from archive.errors import ArchiveError, Damaged
+
+
+@click.command("verify")
+@with_place
+def command(place: Place) -> None:
+    """Check packs, journal and index against their checksums and each other.
+
+    Works while the node runs. Each damaged item is named on a line `damaged ITEM: what is wrong`, and the exit code is 1.
+    What is merely unreferenced (a leftover of a crash, say) is named as `unreferenced ITEM: ...` and is no damage.
+    """
+    from archive.node.jobs import run_job
+    from archive.node.layout import want_archive
+
+    settings = place.quiet_settings()
+    want_archive(settings)
+    try:
+        findings = run_job("verify", settings, say)
+    except Damaged as error:
+        # The index crashed the process that read it: that is a finding like another.
+        findings = [{"severity": "damage", "item": "index", "detail": str(error)}]
+    words = {"damage": "damaged"}
+    for finding in findings:
+        click.echo(f"{words.get(finding['severity'], finding['severity'])} {finding['item']}: {finding['detail']}")
+    damaged = sum(finding["severity"] == "damage" for finding in findings)
+    rest = f", {len(findings) - damaged} unreferenced" if len(findings) > damaged else ""
+    if damaged:
+        raise ArchiveError(f"verify found {damaged} damaged item{'s' if damaged > 1 else ''}{rest}")
+    click.echo(f"nothing is damaged{rest}")

@@ -1,0 +1,123 @@
+"""Work that opens the index for a verb, done in a child: a damaged LMDB file may crash the process that reads it.
+
+The child sends `{"progress": text}` as it goes, then `{"result": ...}` or `{"error": text, "kind": name}`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from archive import errors
+from archive.config import Settings
+from archive.errors import ArchiveError, Damaged
+from archive.node.child import Child, is_crash, manner_of_death
+from archive.node.messages import Message, receive
+
+Progress = Callable[[str], None]
+
+
+def recover(settings: Settings, progress: Progress) -> object:
+    from archive.flow.recovery import describe_report, recover
+
+    report = recover(settings, progress)
+    return {"lines": describe_report(report), "damaged": len(report.damaged)}
+
+
+def rebuild_index(settings: Settings, progress: Progress) -> object:
+    from archive.flow.recovery import describe_report, rebuild_index
+
+    report = rebuild_index(settings, progress)
+    return {"lines": describe_report(report), "damaged": len(report.damaged)}
+
+
+def verify(settings: Settings, progress: Progress) -> object:
+    from archive.flow.check import verify
+
+    return verify(settings, progress)
+
+
+def status(settings: Settings, progress: Progress) -> object:
+    from archive.node.status import status_of
+
+    return status_of(settings)
+
+
+JOBS: dict[str, Callable[[Settings, Progress], object]] = {
+    "recover": recover,
+    "rebuild-index": rebuild_index,
+    "verify": verify,
+    "status": status,
+}
+
+
+def run_job(name: str, settings: Settings, progress: Progress, inherit: Sequence[int] = ()) -> Any:
+    """Run one of `JOBS` in a child and wait for it.
+
+    Parameters
+    ----------
+    progress : callable
+        Gets each line that the job has to say.
+    inherit : sequence of int
+        Descriptors to pass on: the lock's, where the job writes.
+
+    Returns
+    -------
+    Any
+        The job's report as JSON values: a dataclass is a dict.
+
+    Raises
+    ------
+    Damaged
+        It crashed as one does on a damaged index.
+    ArchiveError
+        What the job raised, of the same class; or it ended without a word.
+    """
+    child = Child(name, name, settings, inherit=inherit)
+    try:
+        answer = _listen(child, progress)
+        code = child.process.wait()
+    finally:
+        child.kill()
+    if answer is None:
+        if is_crash(code):
+            raise Damaged(f"{name} {manner_of_death(code)}")
+        raise ArchiveError(f"{name} {manner_of_death(code)}")
+    if "error" in answer:
+        raise error_of(answer)
+    return answer["result"]
+
+
+def _listen(child: Child, progress: Progress) -> Message | None:
+    try:
+        for message in receive(child.channel):
+            if "progress" in message:
+                progress(str(message["progress"]))
+            else:
+                return message
+    except ConnectionError:
+        pass  # It died with something unread; its exit code tells.
+    return None
+
+
+def error_message(error: ArchiveError) -> Message:
+    """An error as a message, for the other side to raise again."""
+    return {"error": str(error), "kind": type(error).__name__}
+
+
+def error_of(message: Message) -> ArchiveError:
+    """The error that a message carries."""
+    kind = getattr(errors, str(message.get("kind")), ArchiveError)
+    if not (isinstance(kind, type) and issubclass(kind, ArchiveError)):
+        kind = ArchiveError
+    return kind(str(message["error"]))
+
+
+def to_json(value: object) -> Any:
+    """A report as JSON values: dataclasses and tuples with what they hold, anything else that JSON lacks as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(v) for v in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

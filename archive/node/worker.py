@@ -1,0 +1,146 @@
+"""What a child process of a node runs: `python -m archive.node.worker KIND NAME FD`.
+
+FD is its end of the socket pair (`archive.node.child`). The first message holds the settings; `{"verb": "stop"}` asks for a
+clean end; when the pair closes the parent is dead, and this process ends on the spot: what was acknowledged is on the disk.
+SIGTERM and SIGINT are left to the supervisor, which a terminal or a service manager signals too and which stops workers in
+order.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from archive.config import Settings
+from archive.errors import ArchiveError, Unavailable
+from archive.node.jobs import JOBS, error_message, to_json
+from archive.node.logs import log_to_stderr
+from archive.node.messages import Message, receive, send
+
+ORPHANED = 3
+"""Exit code of a process whose parent died."""
+CONTROL_SECONDS_MAX = 20.0
+
+Say = Callable[[Message], None]
+
+_log = logging.getLogger(__name__)
+
+
+def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
+    """Receive over DIMSE until `stop`."""
+    from archive.dimse.server import Server
+    from archive.dimse.slots import AssociationSlots
+    from archive.flow.home import Home
+    from archive.flow.ingest import Ingest
+
+    with contextlib.closing(Home(settings, order["name"])) as home:
+        home.index.check_readers()
+        slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
+        server = Server(settings, listener, Ingest(home), slots)
+        server.start()
+        say({"ready": True})
+        stop.wait()
+        server.stop()
+
+
+def run_web(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
+    """Serve HTTP until `stop`."""
+    from archive.flow.home import Home
+    from archive.web.worker import run
+
+    with contextlib.closing(Home(settings)) as home:
+        home.index.check_readers()
+
+    def ready() -> None:
+        # The loop listens to SIGINT too, which a terminal sends to the whole node.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        say({"ready": True})
+
+    def end() -> None:
+        stop.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end, name="stop", daemon=True).start()
+    run(listener, settings, worker=order["index"], ready=ready)
+
+
+def run_packer(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
+    """Pack what is ready, and answer the control socket, until `stop`."""
+    from archive.flow.home import Home
+    from archive.flow.packing import Packer, PackingReport
+    from archive.node.control import ControlServer, Progress
+
+    home = Home(settings, order["name"])
+    home.index.check_readers()
+    packer = Packer(home)
+
+    def pack_now(request: Message, progress: Progress) -> PackingReport:
+        report = packer.pack_now(progress, stop)
+        if stop.is_set():
+            raise Unavailable("the node is stopping; what waits is packed when it starts again")
+        return report
+
+    control = ControlServer(listener, {"ping": lambda request, progress: {"pid": os.getpid()}, "pack-now": pack_now})
+    control.start()
+    say({"ready": True})
+    packer.run(stop)
+    if control.join(CONTROL_SECONDS_MAX):
+        home.close()
+
+
+WORKERS = {"dimse": run_dimse, "web": run_web, "packer": run_packer}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker or job; returns its exit code."""
+    kind, name, fd = arguments
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(fd))
+    messages = receive(channel)
+    order = next(messages, None)
+    if order is None:
+        return ORPHANED
+    order["name"] = name
+    settings = Settings.model_validate(order["settings"])
+    log_to_stderr(name, settings.log.level)
+    stop = threading.Event()
+    threading.Thread(target=_heed, args=(messages, stop), name="lifeline", daemon=True).start()
+
+    def say(message: Message) -> None:
+        send(channel, message)
+
+    try:
+        if kind in WORKERS:
+            with socket.socket(fileno=order["listener"]) as listener:
+                WORKERS[kind](settings, listener, order, stop, say)
+        else:
+            say({"result": to_json(JOBS[kind](settings, lambda text: say({"progress": text})))})
+    except ArchiveError as error:
+        say(error_message(error))
+        return error.exit_code
+    except Exception as error:
+        _log.exception("%s failed", name)
+        say({"error": f"{type(error).__name__}: {error}", "kind": "ArchiveError"})
+        return 1
+    return 0
+
+
+def _heed(messages: Iterator[Message], stop: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        for message in messages:
+            if message.get("verb") == "stop":
+                stop.set()
+    # No clean-up: it could wait for something that the parent's death broke, and nothing here needs one.
+    os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    # A thread of a library that never ends must not keep a stopped worker.
+    os._exit(code)
