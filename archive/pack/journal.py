@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.pack.checksum import crc32
+from archive.pack.frame import PAGE_BYTES
 from archive.pack.segment import LargeRecord, Segment
 
 _COUNTERS = struct.Struct("<QQ")
@@ -165,29 +166,26 @@ class Journal:
     def _start(self, needed: int) -> Segment:
         number = self._next_segment_locked()
         path = self._open / f"{number:012d}.{self.slot}.seg"
-        capacity = max(self._segment_bytes, needed + 3 * 4096)
-        segment = (self._recycle(path, number) if capacity == self._segment_bytes else None) or Segment.start(
-            self.disk, path, number, self.node, capacity
-        )
-        self.disk.sync_folder(self._open)
-        return segment
+        capacity = max(self._segment_bytes, needed + 3 * PAGE_BYTES)
+        if capacity == self._segment_bytes:
+            recycled = self._recycle(path, number)
+            if recycled is not None:
+                return recycled
+        return Segment.start(self.disk, self._incoming / f"{number:012d}.part", path, number, self.node, capacity)
 
     def _recycle(self, path: Path, number: int) -> Segment | None:
         for name in self.disk.list_folder(self._spare):
+            spare = self._spare / name
             try:
-                fd = self.disk.open_write(self._spare / name)
+                fd = self.disk.open_write(spare)
             except FileNotFoundError:
                 continue
-            # A reader may still stream from its last life: then it is not written over.
-            if self.disk.lock(fd, shared=False, wait=False) and self.disk.size(fd) == self._segment_bytes:
-                with contextlib.suppress(FileNotFoundError):
-                    self.disk.rename(self._spare / name, path)
-                    segment = Segment.start(self.disk, path, number, self.node, self._segment_bytes, fd)
-                    self.disk.lock(fd, shared=True)
-                    return segment
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    self.disk.unlink(self._spare / name)
+            # A reader may still stream from its last life: then it is not written over. Another writer may have been quicker.
+            alone = self.disk.lock(fd, shared=False, wait=False)
+            if alone and spare.exists() and self.disk.size(fd) == self._segment_bytes:
+                segment = Segment.start(self.disk, spare, path, number, self.node, self._segment_bytes, fd)
+                self.disk.lock(fd, shared=True)
+                return segment
             self.disk.close(fd)
         return None
 

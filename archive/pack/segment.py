@@ -1,5 +1,6 @@
 """One journal segment open for writing: records appended one behind the other, one fsync for all who wait."""
 
+import contextlib
 import secrets
 import threading
 import time
@@ -78,20 +79,33 @@ class Segment:
         self._lock = threading.Lock()
 
     @classmethod
-    def start(cls, disk: Disk, path: Path, number: int, node: bytes, capacity: int, fd: int | None = None) -> "Segment":
-        """A new life: of a new file, or of a recycled one that `fd` holds locked and that lies at `path` already."""
+    def start(cls, disk: Disk, raw: Path, path: Path, number: int, node: bytes, capacity: int, fd: int | None = None) -> "Segment":
+        """A new life, of a new file or of a recycled one.
+
+        Parameters
+        ----------
+        raw : Path
+            Where the file gets its header, durably, before it gets its name: a segment under its name always has one.
+        path : Path
+            Its name.
+        fd : int, optional
+            Of the recycled file that lies at `raw`, held locked.
+        """
         header = SegmentHeader(secrets.token_bytes(EPOCH_BYTES), node, number, now_us())
         new = fd is None
         if fd is None:
-            fd = disk.create(path)
+            fd = disk.create(raw)
         try:
             if new:
                 disk.allocate(fd, capacity)
             disk.write(fd, [header.pack()], 0)
             disk.sync(fd)
+            disk.rename(raw, path)
+            disk.sync_folder(path.parent)
         except BaseException:
             disk.close(fd)
-            disk.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(raw)
             raise
         return cls(disk, path, fd, header, capacity)
 
