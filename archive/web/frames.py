@@ -33,11 +33,11 @@ async def retrieve_instance_frames(request: web.Request) -> web.StreamResponse:
         (stored.revision, number, stored.sop_instance_uid), lambda: _one_frame(services.retrieval, stored, number, leases)
     )
     if not chosen.multipart:
-        return await send_pieces(request, b"", pieces, b"", {"Content-Type": content_type}, leases.close)
+        return await send_pieces(request, pieces, {"Content-Type": content_type}, leases.close)
     framing = Framing.new()
     head = framing.head(content_type, sum(map(len, pieces)), f"{location_of(stored)}/frames/{number}", first=True)
     headers = {"Content-Type": framing.content_type(chosen.media_type)}
-    return await send_pieces(request, head, pieces, framing.tail(), headers, leases.close)
+    return await send_pieces(request, [head, *pieces, framing.tail()], headers, leases.close)
 
 
 def parse_frame_list(text: str) -> list[int]:

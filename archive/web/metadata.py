@@ -39,14 +39,14 @@ async def retrieve_instance_metadata(request: web.Request) -> web.StreamResponse
     services = request.app[SERVICES]
     study, series, instance = uid_of(request, "study"), uid_of(request, "series"), uid_of(request, "instance")
     text = await services.threads.read(lambda: services.retrieval.instance_metadata(study, series, instance))
-    return await send_pieces(request, b"", [text], b"", {"Content-Type": media_type}, lambda: None)
+    return await send_pieces(request, [text], {"Content-Type": media_type})
 
 
 async def _send_packed(request: web.Request, packed: bytes, media_type: str) -> web.StreamResponse:
     headers = {"Content-Type": media_type, "Vary": "Accept, Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
-        return await send_pieces(request, b"", [packed], b"", headers, lambda: None)
+        return await send_pieces(request, [packed], headers)
     return await send_body(request, Body(None, inflated(packed), Leases()), 200, headers)
 
 

@@ -6,6 +6,7 @@ more of it follows.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -16,6 +17,7 @@ from aiohttp import ClientConnectionResetError, web
 
 from archive.dicom.scan import Buffer
 from archive.errors import ArchiveError
+from archive.web.outlet import Outlet
 from archive.web.services import SERVICES
 
 T = TypeVar("T")
@@ -23,7 +25,6 @@ Step = Buffer | ExitStack
 
 BATCH_BYTES = 4 << 20
 BATCH_STEPS_MAX = 256
-WRITE_BYTES = 256 << 10
 
 log = logging.getLogger(__name__)
 
@@ -97,16 +98,12 @@ async def send_body(request: web.Request, body: Body, status: int, headers: dict
             return response
         batch = await services.threads.read(body.take)
         await response.prepare(request)
-        while batch:
-            following = None if body.whole else services.threads.read(body.take)
-            batch.reverse()
+        with contextlib.closing(Outlet(request, response, services.settings.web.stall_seconds_max)) as outlet:
             while batch:
-                step = batch.pop()
-                if isinstance(step, ExitStack):
-                    step.close()
-                else:
-                    await write(response, step, services.settings.web.stall_seconds_max)
-            batch = [] if following is None else await following
+                following = None if body.whole else services.threads.read(body.take)
+                await _write_batch(outlet, batch)
+                await asyncio.sleep(0)  # A client that reads as fast as the disk must not keep the others waiting.
+                batch = [] if following is None else await following
         await response.write_eof()
     except ClientConnectionResetError:
         log.debug("the client of %s went away", request.path)
@@ -122,6 +119,23 @@ async def send_body(request: web.Request, body: Body, status: int, headers: dict
     return response
 
 
+async def _write_batch(outlet: Outlet, batch: list[Step]) -> None:
+    """Write a batch, as many buffers at once as lie between two leases; it is empty afterwards, so that nothing is held for longer."""
+    buffers: list[Buffer] = []
+    batch.reverse()
+    while batch:
+        step = batch.pop()
+        if not isinstance(step, ExitStack):
+            buffers.append(step)
+            if batch and not isinstance(batch[-1], ExitStack):
+                continue
+        if buffers:
+            await outlet.write(buffers)
+            buffers.clear()
+        if isinstance(step, ExitStack):
+            step.close()
+
+
 def _settle(done: "asyncio.Future[list[Step]]", body: Body) -> None:
     """Give back what is open once no thread is busy with it any more; the batch is not wanted."""
     body.leases.close()
@@ -130,45 +144,25 @@ def _settle(done: "asyncio.Future[list[Step]]", body: Body) -> None:
 
 
 async def send_pieces(
-    request: web.Request, head: bytes, pieces: list[Buffer], tail: bytes, headers: dict[str, str], closing: Callable[[], None]
+    request: web.Request, pieces: list[Buffer], headers: dict[str, str], closing: Callable[[], None] = lambda: None
 ) -> web.StreamResponse:
     """Send what is in memory already, and is known to be right; `closing` is called once it was sent."""
     response = web.StreamResponse(status=200, headers=headers)
-    response.content_length = len(head) + sum(map(len, pieces)) + len(tail)
+    response.content_length = sum(map(len, pieces))
     try:
         await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        stall = request.app[SERVICES].settings.web.stall_seconds_max
-        if head:
-            await response.write(head)
-        for piece in pieces:
-            await write(response, piece, stall)
-        await response.write_eof(tail)
-        return response
+        if request.method != "HEAD":
+            with contextlib.closing(Outlet(request, response, request.app[SERVICES].settings.web.stall_seconds_max)) as outlet:
+                await outlet.write(pieces)
+            await response.write_eof()
     except ClientConnectionResetError:
         log.debug("the client of %s went away", request.path)
-        return response
     except TimeoutError as error:
         cut(request, error)
-        return response
     finally:
         pieces.clear()
         closing()
-
-
-async def write(response: web.StreamResponse, piece: Buffer, stall_seconds_max: float) -> None:
-    """Write without a copy of the whole; waits while the client does not read.
-
-    Raises
-    ------
-    TimeoutError
-        It took nothing for too long.
-    """
-    view = memoryview(piece)
-    for start in range(0, len(view), WRITE_BYTES):
-        async with asyncio.timeout(stall_seconds_max):
-            await response.write(view[start : start + WRITE_BYTES])
+    return response
 
 
 def cut(request: web.Request, error: BaseException) -> None:

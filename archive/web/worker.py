@@ -16,7 +16,7 @@ from archive.web.application import create_application
 from archive.web.counters import Counters
 from archive.web.services import SERVICES
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 8.0
 """How long requests under way may go on after the word to stop."""
 
 _PAUSE_SECONDS = 0.0002
@@ -119,7 +119,7 @@ class Acceptor:
 
 
 def run(listener: socket.socket, settings: Settings, *, worker: int = 0, ready: Callable[[], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then requests under way are finished, for ten seconds at most.
+    """Serve until SIGTERM or SIGINT; then requests under way are finished, for eight seconds at most.
 
     Parameters
     ----------
