@@ -54,7 +54,7 @@ def prepare(home: Home, records: list[Pending]) -> Content:
     A record that cannot be read is left out and named; the others are not held up by it.
     """
     content = Content([], {})
-    writer = MetadataWriter()
+    writer = MetadataWriter(home.settings.limits.inflated_bytes_max)
     for (study, series), group in groupby(records, key=lambda p: (p.descriptor.study_instance_uid, p.descriptor.series_instance_uid)):
         instances: list[tuple[InstanceDescriptor, bool]] = []
         documents: list[bytes] = []
