@@ -115,15 +115,14 @@ class Retrieval:
 
     def series_metadata(self, study_instance_uid: str, series_instance_uid: str) -> bytes:
         """Gzipped JSON array, one instance a line, one gzip member: the pack's own bytes where the whole series lies in one."""
-        [view] = self._views(study_instance_uid, series_instance_uid)
-        return self._metadata.of_views([view])
+        return self._metadata.of_series([SeriesKey(study_instance_uid, series_instance_uid)])
 
     def study_metadata(self, study_instance_uid: str) -> bytes:
         """As `series_metadata`, for every series of a study."""
-        views = self._views(study_instance_uid, None)
-        if not views:
+        keys = series_of_study(self._home.index, study_instance_uid)
+        if not keys:
             raise NotFound(f"there is no study {study_instance_uid}")
-        return self._metadata.of_views(views)
+        return self._metadata.of_series(keys)
 
     def instance_metadata(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bytes:
         """JSON array of one document, not compressed."""

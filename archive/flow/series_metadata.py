@@ -11,7 +11,7 @@ from archive.flow.derived import Derived
 from archive.flow.home import Home
 from archive.flow.opened import Opened
 from archive.flow.pack_content import metadata_array
-from archive.flow.series_view import SeriesView, instances_of_series
+from archive.flow.series_view import instances_of_series, whole_extent
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.index.packed import Extent
 from archive.pack.checksum import crc32
@@ -30,7 +30,7 @@ class SeriesMetadata:
         self._home, self._open = home, open_instance
         self._derived = Derived(home.settings.node.data / "derived" / "metadata", home.settings.limits.derived_bytes_max, home.disk)
 
-    def of_views(self, views: list[SeriesView]) -> bytes:
+    def of_series(self, keys: list[SeriesKey]) -> bytes:
         """One gzip member: a JSON array with one instance a line.
 
         Raises
@@ -38,11 +38,11 @@ class SeriesMetadata:
         NotFound
             None of the series has an instance.
         """
-        if len(views) == 1 and (extent := views[0].whole_extent) and self._is_current(extent):
+        if len(keys) == 1 and (extent := whole_extent(self._home.index, keys[0])) and self._is_current(extent):
             return self._packed(extent)
-        members = [m for view in views for m in view.members]
+        members = [m for key in keys for m in instances_of_series(self._home.index, key).members]
         if not members:
-            raise NotFound(f"there is no series {views[0].key.series_instance_uid} in study {views[0].key.study_instance_uid}")
+            raise NotFound(f"there is no series {keys[0].series_instance_uid} in study {keys[0].study_instance_uid}")
         name = hashlib.sha256("\n".join(str(m.located.revision) for m in members).encode()).hexdigest()
         kept = self._derived.get(name)
         if kept is not None:

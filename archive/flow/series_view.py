@@ -51,14 +51,20 @@ class SeriesView:
     def instances(self) -> list[Located]:
         return [m.located for m in self.members]
 
-    @property
-    def whole_extent(self) -> Extent | None:
-        """The one extent that holds exactly what is served, where there is one: then its metadata can go out as it lies."""
-        if self.record is None or len(self.record.extents) != 1:
+
+def whole_extent(index: Index, key: SeriesKey) -> Extent | None:
+    """The one extent that holds exactly what is served of a series, where there is one: its metadata can go out as it lies.
+
+    A pack lies in InstanceNumber order; as many distinct instances as the extent has places means no further revision and no deletion.
+    """
+    with index.pending.environment.reading() as t:
+        if index.pending.first_instance(t, key) is not None:
             return None
-        extent = self.record.extents[0]
-        lines = [m.line for m in self.members if m.extent is extent]
-        return extent if len(lines) == len(self.members) == extent.instances and lines == sorted(lines) else None
+    with index.packed.environment.reading() as t:
+        record = index.packed.series(t, key)
+    if record is None or len(record.extents) != 1 or record.extents[0].instances != record.instances:
+        return None
+    return record.extents[0]
 
 
 def integer(attributes: dict[str, Any], tag: str) -> int:
