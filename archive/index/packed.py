@@ -199,6 +199,10 @@ class PackedIndex:
 
     def find(self, t: Transaction, sop_instance_uid: str) -> list[Located]:
         """Every revision under a SOP Instance UID."""
+        return [located for _, located in self.find_places(t, sop_instance_uid)]
+
+    def find_places(self, t: Transaction, sop_instance_uid: str) -> list[tuple[bytes, Located]]:
+        """Every revision under a SOP Instance UID, each with its key in `instances`."""
         out = []
         for value in t.get_all("uids", hash_uid(sop_instance_uid)):
             pack_id, ordinal = _ORDINAL.unpack(value)
@@ -209,7 +213,7 @@ class PackedIndex:
                 )
             found = self._located(t, pack_id, row)
             if found.sop_instance_uid == sop_instance_uid:
-                out.append(found)
+                out.append((value, found))
         return out
 
     def instances(self, t: Transaction, extent: Extent) -> Iterator[tuple[int, Located]]:

@@ -145,9 +145,40 @@ class PackedWriter:
     # --- deletions
 
     def _delete(self, t: Transaction, deletion: Deletion) -> None:
+        """What a deletion names goes out of the index, and whatever of it comes later does not come in."""
         t.put("deletions", b"record " + str(deletion.revision).encode(), dumps(deletion.to_json()))
-        for revision in deletion.revisions:
+        for revision, uid in deletion.deleted:
             t.put("deletions", str(revision).encode(), b"")
+            for place, located in self._index.find_places(t, uid):
+                if located.revision == revision:
+                    t.delete("instances", place)
+                    t.remove("uids", hash_uid(uid), place)
+                    self._uncount(t, located)
+
+    def _uncount(self, t: Transaction, gone: Located) -> None:
+        key = SeriesKey(gone.study_instance_uid, gone.series_instance_uid)
+        series = self._index.series(t, key)
+        left = self._index.find(t, gone.sop_instance_uid)
+        if series is None or any(i.series_instance_uid == key.series_instance_uid for i in left):
+            return
+        if series.instances > 1:
+            self._put_series(t, SeriesRecord(key, series.attributes, series.extents, series.instances - 1, series.sop_classes))
+            return
+        t.delete("series", key.to_bytes())
+        t.delete("series_studies", f"{key.series_instance_uid}\0{key.study_instance_uid}".encode())
+        self._remove_from_study(t, key)
+
+    def _remove_from_study(self, t: Transaction, key: SeriesKey) -> None:
+        study = self._index.study(t, key.study_instance_uid)
+        if study is None:
+            return
+        for term in terms_of(study.attributes, key.study_instance_uid):
+            t.delete("terms", term)
+        t.delete("studies", key.study_instance_uid.encode())
+        for uid in study.series_instance_uids:
+            series = self._index.series(t, SeriesKey(key.study_instance_uid, uid))
+            if series is not None:
+                self._add_to_study(t, series.key, series.attributes)
 
 
 def _located(d: InstanceDescriptor, place: PackPlace, further: bool) -> Located:

@@ -149,12 +149,22 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Objects that are deleted, by revision id, so that their order against a re-send is never guessed."""
+    """Objects that are deleted, by revision id, so that their order against a re-send is never guessed.
+
+    Attributes
+    ----------
+    revision : Revision
+        Of the deletion itself.
+    source : str
+        Who asked for it.
+    deleted : list of (Revision, str)
+        Revision id and SOP Instance UID of each object.
+    """
 
     revision: Revision
     deleted_us: int
     source: str
-    revisions: list[Revision]
+    deleted: list[tuple[Revision, str]]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -162,9 +172,10 @@ class Deletion:
             "sequence": self.revision.sequence,
             "deleted_us": self.deleted_us,
             "source": self.source,
-            "revisions": [[r.node, r.sequence] for r in self.revisions],
+            "deleted": [[r.node, r.sequence, uid] for r, uid in self.deleted],
         }
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Deletion":
-        return cls(Revision(row["node"], row["sequence"]), row["deleted_us"], row["source"], [Revision(n, s) for n, s in row["revisions"]])
+        deleted = [(Revision(node, sequence), uid) for node, sequence, uid in row["deleted"]]
+        return cls(Revision(row["node"], row["sequence"]), row["deleted_us"], row["source"], deleted)
