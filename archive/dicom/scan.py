@@ -82,7 +82,7 @@ _LITTLE, _BIG = _Order("<"), _Order(">")
 
 
 def sniff_encoding(data_set: Buffer, transfer_syntax_uid: str) -> Encoding:
-    """How the data set is really written: the claim of its transfer syntax, checked against the first element.
+    """How the data set is really written: the claim of its transfer syntax, checked against the first elements.
 
     Parameters
     ----------
@@ -94,19 +94,38 @@ def sniff_encoding(data_set: Buffer, transfer_syntax_uid: str) -> Encoding:
     claim = encoding_of(transfer_syntax_uid)
     if len(data_set) < 8:
         return claim
-    group_little, group_big = _LITTLE.explicit(data_set, 0)[0], _BIG.explicit(data_set, 0)[0]
-    little = claim.little
-    if (group_little if little else group_big) >= 0x0400 > (group_big if little else group_little):
-        little = not little
-    explicit = claim.explicit
-    named = _is_name(bytes(data_set[4:6]))
-    if named != explicit:
-        # The length of a short first element never looks like two capital letters; the reverse needs a length that fits.
-        length = (_LITTLE if little else _BIG).implicit(data_set, 0)[2]
-        explicit = named or length > len(data_set) - 8 and length != UNDEFINED
+    named = bytes(data_set[4:6]) in _VRS
+    readings = [(True, claim.little), (True, not claim.little)] if named else []
+    if not (named and claim.explicit):
+        readings.append((False, True))
+    for explicit, little in readings:
+        if _begins_with_elements(data_set, explicit, _LITTLE if little else _BIG):
+            break
+    else:
+        explicit, little = claim.explicit or named, claim.little
     if (explicit, little) == (claim.explicit, claim.little):
         return claim
     return Encoding(explicit, little, claim.deflated, claim.encapsulated)
+
+
+def _begins_with_elements(data: Buffer, explicit: bool, order: _Order) -> bool:
+    """Whether the data, read so, begins with an element that fits, and after it comes what can be one too."""
+    end = len(data)
+    group, element, name, length = order.explicit(data, 0)
+    offset = 8
+    if not explicit:
+        length = order.length(data, 4)[0]
+    elif name in _LONG_VRS:
+        if end < 12:
+            return False
+        offset, length = 12, order.length(data, 8)[0]
+    if length == UNDEFINED:
+        return True
+    position: int = offset + length
+    if position > end - 8:
+        return position <= end
+    following_group, following, name, _ = order.explicit(data, position)
+    return name in _VRS if explicit else (following_group, following) > (group, element)
 
 
 def scan_elements(

@@ -6,7 +6,7 @@ from archive.errors import BadInput
 
 LENGTH_MAX = 64
 
-_well_formed = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII).fullmatch
+_well_formed = re.compile(r"[0-9]+(?:\.[0-9]+)*").fullmatch
 
 
 def check_uid(value: str, what: str = "UID") -> str:

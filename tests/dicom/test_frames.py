@@ -87,6 +87,12 @@ def test_a_wrong_offset_table_is_passed_over(table: tuple[int, ...]) -> None:
     assert [frame(data, pixels, n) for n in (1, 2)] == [[b"ab"], [b"cd"]]
 
 
+@pytest.mark.parametrize("table", [(10, 20), (0, 13), (0, 11)])
+def test_an_offset_table_that_points_elsewhere_is_not_followed(table: tuple[int, ...]) -> None:
+    with pytest.raises(NotFound, match="apart"):
+        encapsulated(b"ab", b"cd", b"ef", frames=2, table=table)[1].frame_ranges(1)
+
+
 @pytest.mark.parametrize("beginning", [b"\xff\xd8\xff\xe0", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ", b"\xff\x0a"])
 def test_frames_by_their_beginnings(beginning: bytes) -> None:
     data, pixels = encapsulated(beginning + b"1", b"2", b"3", beginning + b"4", frames=2)

@@ -47,7 +47,7 @@ def encapsulated(*items: bytes) -> bytes:
     ],
 )
 def test_native_frames_have_the_size_that_the_image_says(description: bytes, tag: int, vr: str, frame_bits: int) -> None:
-    length = -(-2 * frame_bits // 8)
+    length = -(-2 * frame_bits // 8) // 2 * 2 + 1  # no multiple of two frames: the description of the image decides
     found = located(description + element(tag, vr, bytes(length)))
     assert found is not None
     assert (found.tag, found.number_of_frames, found.length, found.frame_bits) == (f"{tag:08X}", 2, length, frame_bits)

@@ -59,6 +59,10 @@ def test_a_missing_group_length_is_not_missed() -> None:
     assert read_file_meta(without + identity()).length == len(META) - 12
 
 
+def test_the_group_ends_where_its_numbers_stop_to_grow() -> None:
+    assert read_file_meta(META + element(0x00020002, "UI", b"1.2\0")).length == len(META)
+
+
 def test_deflated_bytes_that_look_like_group_2_do_not_lengthen_the_group() -> None:
     assert read_file_meta(META + b"\x02\x00\x99\x00\x81\x92\x02\x001\0").length == len(META)
 

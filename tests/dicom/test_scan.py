@@ -100,6 +100,8 @@ def test_representations_of_later_editions_have_long_lengths() -> None:
         (0x00100020, "ZZ", 4),
         (0x00100040, "CS", 2),
     ]
+    short = NAME + element(0x00100020, "ZZ", b"PID1") + element(0x00100040, "CS", b"O ")
+    assert [(e.tag, e.length) for e in scan_elements(short, EXPLICIT)] == [(0x00100010, 4), (0x00100020, 4), (0x00100040, 2)]
     empty = NAME + element(0x00100020, "ZZ", b"") + element(0x00100040, "CS", b"O ")
     assert [e.tag for e in scan_elements(empty, EXPLICIT)] == [0x00100010, 0x00100020, 0x00100040]
 
@@ -161,3 +163,17 @@ def test_an_odd_name_of_the_first_representation_does_not_change_the_encoding() 
 
 def test_an_empty_data_set_is_what_it_claims() -> None:
     assert sniff_encoding(b"", EXPLICIT_VR_BIG_ENDIAN) == Encoding(True, False)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_high_first_group_is_no_reason_to_doubt_the_claim(encoding: Encoding) -> None:
+    write: Any = kind(encoding)
+    data = element(0x3F030010, "LO", b"SOME PRIVATE CREATOR", **write) + element(0x3F031001, "LO", b"VALUE ", **write)
+    claim = {(True, True): EXPLICIT_VR_LITTLE_ENDIAN, (False, True): IMPLICIT_VR_LITTLE_ENDIAN, (True, False): EXPLICIT_VR_BIG_ENDIAN}
+    assert sniff_encoding(data, claim[encoding.explicit, encoding.little]) == encoding
+
+
+def test_a_length_that_looks_like_a_representation_is_a_length() -> None:
+    data = element(0x00080005, "", b" " * 0x5343, explicit=False) + element(0x00080008, "", b"ORIGINAL", explicit=False)
+    assert data[4:6] == b"CS"
+    assert sniff_encoding(data, IMPLICIT_VR_LITTLE_ENDIAN) == Encoding(False, True)
