@@ -38,7 +38,7 @@ class Home:
         j = settings.journal
         self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, disk)
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
-        self.tier = open_tier(settings.node.tier, data / "packs")
+        self.tier = open_tier(settings.node.tier, data / "packs", disk)
         self.pool = Pool(self.tier, disk)
 
     def close(self) -> None:

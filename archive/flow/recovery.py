@@ -12,6 +12,7 @@ from pathlib import Path
 
 from archive.config import Settings
 from archive.dicom.json import loads
+from archive.disk import LOCAL_DISK, Disk
 from archive.errors import BadInput, Damaged, UnknownFormat
 from archive.flow.home import Home, sole_writer
 from archive.flow.ingest import same_object
@@ -43,7 +44,7 @@ class RecoveryReport:
 Progress = Callable[[str], None]
 
 
-def recover(settings: Settings, progress: Progress = lambda _: None) -> RecoveryReport:
+def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
     """Bring a node's data folder into order before anyone serves from it.
 
     Raises
@@ -54,13 +55,13 @@ def recover(settings: Settings, progress: Progress = lambda _: None) -> Recovery
         A newer version wrote journal or packs.
     """
     data = settings.node.data
-    with sole_writer(data):
+    with sole_writer(data, disk):
         shutil.rmtree(data / "index" / "pending", ignore_errors=True)
-    with Home(settings, SLOT) as home:
+    with Home(settings, SLOT, disk) as home:
         return _Recovery(home, progress).run()
 
 
-def rebuild_index(settings: Settings, progress: Progress = lambda _: None) -> RecoveryReport:
+def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
     """Make the whole index anew from pack tails and journal, deletions included; no pixel is read. The change log starts anew.
 
     Raises
@@ -69,9 +70,9 @@ def rebuild_index(settings: Settings, progress: Progress = lambda _: None) -> Re
         Processes of the node still run.
     """
     data = settings.node.data
-    with sole_writer(data):
+    with sole_writer(data, disk):
         shutil.rmtree(data / "index", ignore_errors=True)
-    return recover(settings, progress)
+    return recover(settings, progress, disk)
 
 
 class _Recovery:
