@@ -8,8 +8,8 @@ from archive.errors import NotUnderstood
 PACKS_PER_FOLDER = 1000
 """HDFS allows 1,048,576 entries in a folder; a thousand packs of 256 MiB are 256 GiB."""
 
-_NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9-]{0,63})/(\d{9})/(\d{12})-([0-9a-f]{64})\.zip$")
-NODE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,63})/([0-9]{9})/([0-9]{12})-([0-9a-f]{64})\.zip")
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 CONTENT_INDEX_ENTRY = "pack/content-index.jsonl.gz"
 BLOCK_CRCS_ENTRY = "pack/block-crcs.bin"
@@ -34,7 +34,7 @@ class PackName:
         NotUnderstood
             It is no pack's name.
         """
-        found = _NAME.match(text)
+        found = _NAME.fullmatch(text)
         if not found or int(found[2]) != int(found[3]) // PACKS_PER_FOLDER:
             raise NotUnderstood(f"{text} is not a pack's name")
         return cls(found[1], int(found[3]), found[4])

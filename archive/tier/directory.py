@@ -102,7 +102,7 @@ class DirectoryTier:
                         yield PackEntry(name, os.stat(self._path(name)).st_size)
 
     def nodes(self) -> list[str]:
-        return [n for n in self._disk.list_folder(self._root) if NODE_NAME.match(n) and (self._root / n).is_dir()]
+        return [n for n in self._disk.list_folder(self._root) if NODE_NAME.fullmatch(n) and (self._root / n).is_dir()]
 
     def delete(self, name: PackName) -> None:
         with contextlib.suppress(FileNotFoundError):
