@@ -107,6 +107,7 @@ def test_responses_keep_to_what_the_peer_takes(served: Served) -> None:
         (p_data(b"\0\0\0\x01\x03\x03"), 6),
         (p_data(b"\xff\xff\xff\xff\x03\x03" + c_store_rq()), 6),
         (p_data(pdv(3, 3, c_store_rq()) + b"\0\0\0"), 6),
+        (p_data(pdv(3, 3, c_store_rq())) + p_data(pdv(3, 2, b"abc")[:-1]), 6),  # longer than its PDU
         (p_data(pdv(3, 3, c_store_rq(data_set_type=0x0101).replace(b"\x01\x00\x00\x00\x10\x01", b"\x01\x80\x00\x00\x10\x01"))), 0),
     ],
 )

@@ -131,39 +131,51 @@ def test_stop_aborts_what_takes_too_long(serve: Callable[..., Served]) -> None:
     assert (len(served.ingest.arrived), served.ingest.aborted) == (0, 1)
 
 
-def test_a_stopped_server_leaves_the_listener_to_the_others(served: Served) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        descriptor = create_slots(2)
-        servers = [Server(Settings.model_validate({}), listener, MemoryIngest(), AssociationSlots(descriptor, n, 9)) for n in (0, 1)]
-        for server in servers:
-            server.start()
+def test_a_stopped_server_leaves_the_listener_to_the_others() -> None:
+    with ExitStack() as stack:
+        port, _, servers = start_workers(stack)
         servers[0].stop()
         for _ in range(3):
-            with Peer(listener.getsockname()[1]) as peer:
+            with Peer(port) as peer:
                 peer.associate()
                 peer.release()
-        assert servers[1].counters.associations_released == 3
-        servers[1].stop()
-        os.close(descriptor)
+        assert servers[1].counters.associations_accepted == 3
+
+
+def start_workers(stack: ExitStack) -> tuple[int, list[AssociationSlots], list[Server]]:
+    """Two servers that share a listening socket; the port, and what they count by."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    descriptor = create_slots(2)
+    stack.callback(os.close, descriptor)
+    slots = [AssociationSlots(descriptor, index, 9) for index in (0, 1)]
+    servers = [Server(Settings.model_validate({}), listener, MemoryIngest(), own) for own in slots]
+    for server in servers:
+        server.start()
+        stack.callback(server.stop)
+    return listener.getsockname()[1], slots, servers
 
 
 def test_two_workers_share_what_comes_at_once() -> None:
     with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        descriptor = create_slots(2)
-        stack.callback(os.close, descriptor)
-        servers = [Server(Settings.model_validate({}), listener, MemoryIngest(), AssociationSlots(descriptor, n, 9)) for n in (0, 1)]
-        for server in servers:
-            server.start()
-            stack.callback(server.stop)
-        for peer in [stack.enter_context(Peer(listener.getsockname()[1])) for _ in range(6)]:
+        port, _, servers = start_workers(stack)
+        for peer in [stack.enter_context(Peer(port)) for _ in range(6)]:
             peer.associate()
         assert sum(server.counters.associations_open for server in servers) == 6
         assert min(server.counters.associations_open for server in servers) >= 2
+
+
+def test_the_worker_with_more_connections_leaves_new_ones_to_the_other_if_it_is_there() -> None:
+    with ExitStack() as stack:
+        port, slots, servers = start_workers(stack)
+        slots[0].count_connection(5)
+        for _ in range(4):
+            stack.enter_context(Peer(port)).associate()
+        assert [server.counters.connections for server in servers] == [0, 4]
+        servers[1].stop()
+        stack.enter_context(Peer(port)).associate()
+        assert servers[0].counters.connections == 1
 
 
 def test_sixteen_associations_at_once_store_everything(served: Served) -> None:
