@@ -28,14 +28,12 @@ SAMPLES = [
     "examples_overlay.dcm",  # MR
     "emri_small.dcm",  # enhanced MR, 10 frames
     "MR2_J2KR.dcm",  # MR, JPEG 2000
-    "RG1_J2KR.dcm",  # CR, JPEG 2000
-    "RG3_J2KR.dcm",
+    "RG3_J2KR.dcm",  # CR, JPEG 2000
     "JPEG2000.dcm",  # NM
-    "examples_ybr_color.dcm",  # ultrasound, 30 frames, JPEG
     "examples_jpeg2k.dcm",  # ultrasound, JPEG 2000
     "color3d_jpeg_baseline.dcm",  # ultrasound, 120 frames, JPEG
     "JPGLosslessP14SV1_1s_1f_8b.dcm",  # ultrasound, JPEG lossless
-    "dicomdirtests/98892003/*/*",  # two MR studies of several series
+    "dicomdirtests/98892003/*/*",  # three MR studies of one patient, thumbnails of 16 x 16
 ]
 
 
