@@ -109,9 +109,9 @@ def sniff_encoding(data_set: Buffer, transfer_syntax_uid: str) -> Encoding:
 
 
 def _begins_with_elements(data: Buffer, explicit: bool, order: _Order) -> bool:
-    """Whether the data, read so, begins with an element that fits, and after it comes what can be one too."""
+    """Whether the data, read so, begins with an element that fits, and after an explicit one comes another."""
     end = len(data)
-    group, element, name, length = order.explicit(data, 0)
+    _, _, name, length = order.explicit(data, 0)
     offset = 8
     if not explicit:
         length = order.length(data, 4)[0]
@@ -122,10 +122,9 @@ def _begins_with_elements(data: Buffer, explicit: bool, order: _Order) -> bool:
     if length == UNDEFINED:
         return True
     position: int = offset + length
-    if position > end - 8:
+    if position > end - 8 or not explicit:
         return position <= end
-    following_group, following, name, _ = order.explicit(data, position)
-    return name in _VRS if explicit else (following_group, following) > (group, element)
+    return bytes(data[position + 4 : position + 6]) in _VRS
 
 
 def scan_elements(

@@ -177,3 +177,11 @@ def test_a_length_that_looks_like_a_representation_is_a_length() -> None:
     data = element(0x00080005, "", b" " * 0x5343, explicit=False) + element(0x00080008, "", b"ORIGINAL", explicit=False)
     assert data[4:6] == b"CS"
     assert sniff_encoding(data, IMPLICIT_VR_LITTLE_ENDIAN) == Encoding(False, True)
+
+
+@pytest.mark.parametrize("claim", [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN])
+def test_an_unknown_second_representation_does_not_change_the_encoding(claim: str) -> None:
+    data = element(0x00080060, "CS", b"CT") + element(0x00080070, "ZZ", b"MAKER ")
+    assert sniff_encoding(data, claim) == EXPLICIT
+    # What would be a length is within these data.
+    assert sniff_encoding(data + element(PIXEL_DATA, "OW", b"\xff" * 200_000), EXPLICIT_VR_LITTLE_ENDIAN) == EXPLICIT
