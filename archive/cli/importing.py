@@ -1,6 +1,7 @@
 """`dicom-archive import`: take files and folders in, as C-STORE would."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from archive.flow.home import Home
 
     Door = tuple[Home, Callable[[], object], Callable[[], None]]
+
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the node still runs; the next one waits for guests of the last."""
 
 
 @click.command("import")
@@ -53,10 +57,14 @@ def _beside_the_node(settings: "Settings") -> Iterator["Door"]:
     from archive.node.control import ask
 
     data = settings.node.data
+    looked = time.monotonic()
 
     def keep_on() -> None:
-        if not node_runs(data):
-            raise Unavailable(f"the node of {data} stopped; import again, what came in already is safe")
+        nonlocal looked
+        if time.monotonic() - looked > LOOK_SECONDS:
+            looked = time.monotonic()
+            if not node_runs(data):
+                raise Unavailable(f"the node of {data} stopped; import again, what came in already is safe")
 
     with home_as_guest(settings, "import") as home:
         yield home, lambda: ask(data, {"verb": "pack-now"}, say), keep_on

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archive.config import Settings
-from archive.errors import Locked
+from archive.errors import Damaged, Locked
+from archive.node.child import INDEX_REMEDY
 from archive.node.control import ask
 from archive.node.jobs import run_job
 from archive.node.layout import make_layout
@@ -57,6 +58,9 @@ def recover(settings: Settings, lock: DataLock, progress: Progress) -> Any:
     while True:
         try:
             return run_job("recover", settings, progress, inherit=(lock.fd,))
+        except Damaged as error:
+            # Recovery reports damage of packs and journal, and raises what it cannot work without.
+            raise error if INDEX_REMEDY in str(error) else Damaged(f"{error}; {INDEX_REMEDY}") from error
         except Locked:
             if time.monotonic() > deadline:
                 raise

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from archive.config import Settings
 from archive.node.messages import Message, send
 
-DAMAGED_INDEX = "the index is damaged: stop, delete index/ and run rebuild-index"
+INDEX_REMEDY = "stop, delete index/ and run rebuild-index"
 CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 
@@ -68,7 +68,7 @@ def manner_of_death(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    return f"crashed with {name}; {DAMAGED_INDEX}" if -code in CRASHES else f"was killed with {name}"
+    return f"crashed with {name}; the index is damaged: {INDEX_REMEDY}" if -code in CRASHES else f"was killed with {name}"
 
 
 def is_crash(code: int) -> bool:

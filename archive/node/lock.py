@@ -18,6 +18,8 @@ from archive.errors import Locked
 LOCK_NAME = "lock"
 ORPHANS_SECONDS = 5.0
 """Wait for the lock while its holder is dead: workers that outlived it end at once."""
+DEAD_HOLDER_SECONDS = 1.0
+"""Wait before a dead holder is believed to live out of our sight, in another container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,23 @@ def lock_data(data: Path, verb: str) -> DataLock:
 
 
 def holder_of(data: Path) -> Holder | None:
-    """Who has the folder now; None where nobody has."""
+    """Who has the folder now; None where nobody has.
+
+    A holder that just died is waited for a little: its workers end at once.
+    """
     try:
         fd = os.open(data / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
+        deadline = time.monotonic() + DEAD_HOLDER_SECONDS
         # A shared try disturbs nobody who looks at the same time; a taker that meets it tries again.
-        if LOCAL_DISK.lock(fd, shared=True, wait=False):
-            return None
-        return _read_holder(fd) or Holder(0, "?", "?")
+        while not LOCAL_DISK.lock(fd, shared=True, wait=False):
+            holder = _read_holder(fd)
+            if time.monotonic() > deadline or (holder is not None and _is_alive(holder.pid)):
+                return holder or Holder(0, "?", "?")
+            time.sleep(0.02)
+        return None
     finally:
         os.close(fd)
 

@@ -9,6 +9,9 @@ import pydicom
 
 from tests.kit import Node, make_series, part10_bytes
 
+FEW_WORKERS = {"DICOM_ARCHIVE_DIMSE_WORKERS": "1", "DICOM_ARCHIVE_WEB_WORKERS": "1"}
+"""A node that starts sooner."""
+
 
 @dataclass(frozen=True)
 class Study:

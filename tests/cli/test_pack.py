@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from archive.node.lock import lock_data
-from tests.cli.archives import packs, verb, write_study
+from tests.cli.archives import FEW_WORKERS, packs, verb, write_study
 from tests.kit import Node
 
 StartNode = Callable[..., Node]
-PATIENT = {"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"}
+PATIENT = FEW_WORKERS | {"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"}
 
 
 def waiting(node: Node) -> int:

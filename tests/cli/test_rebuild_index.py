@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.cli.archives import verb, write_study
+from tests.cli.archives import FEW_WORKERS, verb, write_study
 from tests.kit import Node
 
 
@@ -21,7 +21,7 @@ def test_an_index_that_was_deleted_comes_back(tmp_path: Path) -> None:
 
 
 def test_what_only_the_journal_holds_comes_back_too(tmp_path: Path) -> None:
-    node = Node(tmp_path / "data", settings={"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"})
+    node = Node(tmp_path / "data", settings=FEW_WORKERS | {"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"})
     study = write_study(tmp_path / "in")
     try:
         node.start()

@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.archives import verb, write_study
+from tests.cli.archives import FEW_WORKERS, verb, write_study
 from tests.kit import Node
 
 StartNode = Callable[..., Node]
 
 
 def test_while_the_node_runs(start_node: StartNode, tmp_path: Path) -> None:
-    node = start_node(settings={"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"})
+    node = start_node(settings=FEW_WORKERS | {"DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "3600"})
     assert node.process is not None
     node.cli("import", str(write_study(tmp_path / "a", 2).folder))
     node.cli("pack", "--now")

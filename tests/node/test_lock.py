@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -71,3 +72,16 @@ def test_looking_never_makes_a_taker_fail(tmp_path: Path) -> None:
         for _ in range(200):
             lock_data(tmp_path, "serve").close()
         looker.kill()
+
+
+def test_the_orphans_of_a_dead_holder_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that comes right after a node was killed must not take it for running."""
+    held = lock_data(tmp_path, "serve")
+    with subprocess.Popen(["sleep", "60"], pass_fds=(held.fd,)) as orphan:
+        os.pwrite(held.fd, json.dumps({"pid": 2**22 + 1, "verb": "serve", "since": "2026-01-01T00:00:00Z"}).encode().ljust(200), 0)
+        os.close(held.fd)
+        monkeypatch.setattr(lock_module, "DEAD_HOLDER_SECONDS", 0.1)
+        assert holder_of(tmp_path) == Holder(2**22 + 1, "serve", "2026-01-01T00:00:00Z")
+        monkeypatch.setattr(lock_module, "DEAD_HOLDER_SECONDS", 10.0)
+        threading.Timer(0.2, orphan.terminate).start()
+        assert holder_of(tmp_path) is None

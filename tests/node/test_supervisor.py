@@ -17,6 +17,12 @@ from tests.kit import PROGRAM, Node, free_port
 StartNode = Callable[..., Node]
 
 
+@pytest.fixture
+def node(start_node: StartNode) -> Node:
+    """A running node with one worker of each kind, which starts sooner."""
+    return start_node(settings={"DICOM_ARCHIVE_DIMSE_WORKERS": "1", "DICOM_ARCHIVE_WEB_WORKERS": "1"})
+
+
 def worker_pids(node: Node) -> dict[str, int]:
     """Workers by name, as the log tells: the last process of each."""
     return {name: int(pid) for name, pid in re.findall(r": (\w+-\d+) is process (\d+)", node.log())}
@@ -57,21 +63,21 @@ def test_it_announces_free_ports_in_one_line_and_says_nothing_else_on_stdout(tmp
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) [\w-]+ ", line), line
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly(node: Node, number: signal.Signals) -> None:
+def test_a_signal_ends_it_cleanly_and_in_order(start_node: StartNode) -> None:
+    node = start_node(settings={"DICOM_ARCHIVE_DIMSE_WORKERS": "2", "DICOM_ARCHIVE_WEB_WORKERS": "2"})
     assert node.process is not None
     pids = worker_pids(node)
-    assert {name.partition("-")[0] for name in pids} == {"dimse", "web", "packer"}
-    node.process.send_signal(number)
+    assert sorted(pids) == ["dimse-0", "dimse-1", "packer-0", "web-0", "web-1"]
+    node.process.terminate()
     assert node.process.wait(60) == 0
     assert not any(map(is_alive, pids.values()))
     assert not (node.data / "control.sock").exists()
     ends = re.findall(r": (\w+)-\d+ ended", node.log())
-    assert ends == sorted(ends, key=["dimse", "web", "packer"].index) and len(ends) == len(pids)
+    assert ends == ["dimse", "dimse", "web", "web", "packer"]
 
 
 def test_a_signal_to_the_whole_group_ends_it_cleanly_too(node: Node) -> None:
-    """As Ctrl-C on a terminal and systemd's KillMode=control-group do."""
+    """As Ctrl-C on a terminal does; the service manager's SIGTERM to a control group is the same."""
     assert node.process is not None
     os.killpg(node.process.pid, signal.SIGINT)
     assert node.process.wait(60) == 0
@@ -91,14 +97,13 @@ def test_the_second_is_refused_and_told_who_serves(node: Node) -> None:
     assert f"process {node.process.pid} (`dicom-archive serve`" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["dimse", "web", "packer"])
-def test_a_killed_worker_is_started_again(start_node: StartNode, kind: str) -> None:
-    node = start_node(settings={"DICOM_ARCHIVE_DIMSE_WORKERS": "1", "DICOM_ARCHIVE_WEB_WORKERS": "1"})
-    first = worker_pids(node)[f"{kind}-0"]
-    os.kill(first, signal.SIGKILL)
-    wait_for(lambda: worker_pids(node)[f"{kind}-0"] != first)
-    assert f"{kind}-0 (process {first}) was killed with SIGKILL" in node.log()
-    node.cli("pack", "--now")  # waits for the packer's control socket
+def test_a_killed_worker_is_started_again(node: Node) -> None:
+    before = worker_pids(node)
+    for name, pid in before.items():
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda name=name, pid=pid: worker_pids(node)[name] != pid)  # type: ignore[misc]
+        assert f"{name} (process {pid}) was killed with SIGKILL" in node.log()
+    node.cli("pack", "--now")  # answered by the new packer
     for port in (node.dimse_port, node.http_port):
         socket.create_connection(("127.0.0.1", port), 5).close()
     assert node.stop() == 0
@@ -112,9 +117,8 @@ def test_a_killed_supervisor_takes_every_process_with_it(node: Node) -> None:
     wait_for(lambda: not any(map(is_alive, pids.values())), 5.0)
 
 
-def test_after_a_killed_supervisor_the_next_starts_at_once(start_node: StartNode) -> None:
+def test_after_a_killed_supervisor_the_next_starts_at_once(node: Node) -> None:
     """The folder stays locked until the last worker is gone, so a start at once has to wait for them, and does."""
-    node = start_node()
     assert node.process is not None
     stopped = worker_pids(node)["packer-0"]
     os.kill(stopped, signal.SIGSTOP)  # it lingers: it cannot notice
@@ -139,7 +143,8 @@ def test_a_hung_worker_does_not_hold_up_the_end_for_ever(node: Node) -> None:
     hung = worker_pids(node)["web-0"]
     os.kill(hung, signal.SIGSTOP)
     node.process.terminate()
-    wait_for(lambda: "dimse-0 ended" in node.log() and "dimse-1 ended" in node.log() and "web-1 ended" in node.log())
+    wait_for(lambda: "dimse-0 ended" in node.log())
+    time.sleep(0.2)
     node.process.terminate()
     assert node.process.wait(30) == 0
     assert "web-0 did not end" in node.log()
@@ -178,8 +183,7 @@ def start_with_crash(tmp_path: Path, kind: str, number: int) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT])
-@pytest.mark.parametrize("kind", ["recover", "packer"])
+@pytest.mark.parametrize(("kind", "number"), [("recover", signal.SIGSEGV), ("recover", signal.SIGBUS), ("packer", signal.SIGABRT)])
 def test_a_crash_at_the_start_says_what_to_do(tmp_path: Path, kind: str, number: signal.Signals) -> None:
     done = start_with_crash(tmp_path, kind, number)
     assert done.returncode == 1 and done.stdout == ""
@@ -192,3 +196,18 @@ def test_a_process_that_was_killed_does_not_accuse_the_index(tmp_path: Path) -> 
     done = start_with_crash(tmp_path, "recover", signal.SIGKILL)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "dicom-archive: recover was killed with SIGKILL"
+
+
+def test_an_index_full_of_garbage_does_not_hang_it(tmp_path: Path) -> None:
+    index = tmp_path / "data" / "index" / "packed"
+    index.mkdir(parents=True)
+    (index / "data.mdb").write_bytes(os.urandom(1 << 20))
+    done = subprocess.run(
+        [str(PROGRAM), "serve", "--data", str(tmp_path / "data"), "--dimse-port", "0", "--http-port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("dicom-archive: ")
+    assert "rebuild-index" in done.stderr.splitlines()[-1]
