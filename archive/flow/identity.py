@@ -49,6 +49,14 @@ def identify(data: Path, wanted: str, disk: Disk = LOCAL_DISK) -> Identity:
     return Identity(row["name"], row["node"])
 
 
+def delete_left_over(data: Path, disk: Disk = LOCAL_DISK) -> list[str]:
+    """Remove what a start that was cut off left half written; only while no other process starts. Returns the names."""
+    names = [name for name in disk.list_folder(data) if name.startswith(f"{FILE}.") and name.endswith(".part")]
+    for name in names:
+        disk.unlink(data / name)
+    return names
+
+
 def _make(data: Path, name: str, disk: Disk) -> Identity:
     identity = Identity(name, uuid.uuid4().hex)
     disk.make_folder(data)

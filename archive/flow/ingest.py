@@ -12,7 +12,7 @@ from archive.dicom.uid import check_uid
 from archive.disk import Bytes
 from archive.errors import Duplicate, Mismatch
 from archive.flow.home import Home
-from archive.index.located import DIGEST_CHARACTERS, Located
+from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace
 from archive.pack.checksum import crc32
 from archive.pack.descriptor import InstanceDescriptor, Revision
 from archive.pack.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind
@@ -217,10 +217,15 @@ class Reception:
         return found
 
     def _known(self, description: Description) -> Accepted | list[Located]:
-        known = self._home.index.revisions(description.sop_instance_uid)
+        pending = self._home.index.pending
+        with pending.environment.reading() as t:
+            aside = pending.aside(t)
         digest = self._digest.hexdigest()[:DIGEST_CHARACTERS]
-        for other in known:
-            if other.digest == digest and other.transfer_syntax_uid == self._syntax:
+        known = []
+        for other in self._home.index.revisions(description.sop_instance_uid):
+            if (other.digest, other.transfer_syntax_uid) != (digest, self._syntax):
+                known.append(other)
+            elif isinstance(other.place, PackPlace) or other.revision.sequence not in aside:
                 return Accepted(other.revision, "same")
         if known and self._home.settings.index.revision_refused:
             raise Duplicate(f"another object is known under SOP Instance UID {description.sop_instance_uid}")
@@ -249,10 +254,12 @@ class Reception:
         """Make it findable; the same object that came on another association meanwhile stays the only one."""
         pending = self._home.index.pending
         with pending.environment.writing() as t:
-            others = pending.find(t, descriptor.sop_instance_uid)
-            for other in others:
-                if same_object(other.descriptor, descriptor):
+            others, aside = pending.find(t, descriptor.sop_instance_uid), pending.aside(t)
+            for other in [o for o in others if same_object(o.descriptor, descriptor)]:
+                if other.descriptor.revision.sequence not in aside:
                     return Accepted(other.descriptor.revision, "same")
+                pending.remove(t, [other.descriptor.revision.sequence])  # Its copy is damaged: this one takes its place.
+                others.remove(other)
             pending.add(t, location, descriptor, further=bool(others or known))
         if others or known:
             logger.warning(
@@ -265,3 +272,8 @@ class Reception:
 def same_object(a: InstanceDescriptor, b: InstanceDescriptor) -> bool:
     """Equal data sets in one transfer syntax."""
     return (a.digest, a.transfer_syntax_uid) == (b.digest, b.transfer_syntax_uid)
+
+
+def same_as_located(a: InstanceDescriptor, b: Located) -> bool:
+    """As `same_object`, with one that the index found."""
+    return (a.digest[:DIGEST_CHARACTERS], a.transfer_syntax_uid) == (b.digest, b.transfer_syntax_uid)

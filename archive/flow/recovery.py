@@ -15,7 +15,8 @@ from archive.dicom.json import loads
 from archive.disk import LOCAL_DISK, Disk
 from archive.errors import BadInput, Damaged, UnknownFormat
 from archive.flow.home import Home, sole_writer
-from archive.flow.ingest import same_object
+from archive.flow.identity import delete_left_over
+from archive.flow.ingest import same_as_located, same_object
 from archive.index.environment import Transaction
 from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
@@ -56,9 +57,10 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
     """
     data = settings.node.data
     with sole_writer(data, disk):
+        left_over = delete_left_over(data, disk)
         shutil.rmtree(data / "index" / "pending", ignore_errors=True)
     with Home(settings, SLOT, disk) as home:
-        return _Recovery(home, progress).run()
+        return _Recovery(home, progress, left_over).run()
 
 
 def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
@@ -76,10 +78,10 @@ def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk:
 
 
 class _Recovery:
-    def __init__(self, home: Home, progress: Progress) -> None:
+    def __init__(self, home: Home, progress: Progress, left_over: list[str]) -> None:
         self._home, self._progress = home, progress
         self._pending, self._packed = home.index.pending, home.index.packed
-        self._report = RecoveryReport()
+        self._report = RecoveryReport(left_over=left_over)
         self._last_sequence = self._last_segment = 0
 
     def run(self) -> RecoveryReport:
@@ -205,12 +207,14 @@ class _Recovery:
             self._pending.keep(t, item.location.segment)
             return True
         known = self._packed.find(packed, descriptor.sop_instance_uid)
-        if any(k.revision == descriptor.revision for k in known):
+        if any(k.revision == descriptor.revision or same_as_located(descriptor, k) for k in known):
             return False
         others = [p.descriptor for p in self._pending.find(t, descriptor.sop_instance_uid)]
-        if any(same_object(o, descriptor) for o in others):
+        same = [o.revision.sequence for o in others if same_object(o, descriptor)]
+        if same and (item.damage or not self._pending.aside(t).keys() >= set(same)):
             return False
-        self._pending.add(t, item.location, descriptor, further=bool(known or others))
+        self._pending.remove(t, same)  # Damaged copies: this one was accepted in their place.
+        self._pending.add(t, item.location, descriptor, further=bool(known or len(others) > len(same)))
         self._report.instances_pending += 1
         if item.damage:
             reason = f"{descriptor.sop_instance_uid}: {item.damage}"
@@ -220,8 +224,8 @@ class _Recovery:
 
 
 def _is_torn(item: Found | Gap) -> bool:
-    """Written in one go from start to end, a record whose descriptor is whole was written whole."""
-    return isinstance(item, Gap) or item.damage.startswith("descriptor")
+    """Written in one go from start to end, a record whose last part (the descriptor, where it has one) is whole was written whole."""
+    return isinstance(item, Gap) or item.damage.startswith("descriptor") or (bool(item.damage) and not item.descriptor)
 
 
 def _batches(items: list[Found | Gap]) -> Iterable[list[Found | Gap]]:
