@@ -1,6 +1,7 @@
 """The one door to LMDB: environments, named tables, and values that carry a CRC over themselves and their key."""
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ class Environment:
                 readahead=False,
                 max_spare_txns=16,
             )
+            _reserve(folder / "lock.mdb")
             self.tables = {n: self._env.open_db(n.encode(), dupsort=dup, dupfixed=dup) for n, dup in tables.items()}
 
     def close(self) -> None:
@@ -78,6 +80,12 @@ class Environment:
         """Of the file, as far as it was ever used."""
         info, stat = self._env.info(), self._env.stat()
         return (int(info["last_pgno"]) + 1) * int(stat["psize"])
+
+
+def _reserve(path: Path) -> None:
+    """Give the lock file its blocks: it is written through a mapping, where a full disk kills the process instead of failing a call."""
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 class Transaction:
