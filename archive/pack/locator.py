@@ -71,6 +71,8 @@ class Locator:
             raise Damaged("the pack's tail locator does not match its CRC")
         version, flags = int(start[1]), int(start[2], 16)
         fields = _FIELDS.match(raw[start.end() : CRC_OFFSET])
-        if version > FORMAT_VERSION or flags or fields is None:
+        if version > FORMAT_VERSION or flags:
             raise UnknownFormat(f"the pack has format version {version}, flags {flags:#x}; this program knows version {FORMAT_VERSION}")
+        if fields is None:
+            raise Damaged("the pack's tail locator lacks fields of its version")
         return cls(*(int(fields[i], 16 if i in (4, 8) else 10) for i in range(1, 9)))

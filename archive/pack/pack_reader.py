@@ -2,12 +2,13 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from archive.dicom.json import loads
-from archive.errors import Damaged, UnknownFormat
+from archive.errors import BadInput, Damaged, UnknownFormat
 from archive.pack.checksum import BLOCK_BYTES, crc32
 from archive.pack.descriptor import Deletion, InstanceDescriptor
 from archive.pack.locator import LOCATOR_BYTES, Locator
@@ -77,7 +78,10 @@ def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
     packed = read(locator.index_offset, locator.index_length)
     if crc32(packed) != locator.index_crc:
         raise Damaged("the pack's content index does not match its CRC")
-    header, series, deletions = _parse(iter(gzip.decompress(packed).splitlines()))
+    try:
+        header, series, deletions = _parse(iter(gzip.decompress(packed).splitlines()))
+    except (BadInput, EOFError, IndexError, KeyError, OSError, StopIteration, TypeError, ValueError, zlib.error) as error:
+        raise Damaged(f"the pack's content index matches its CRC and makes no sense: {error!r}") from error
     return PackTail(length, locator.covered, blocks, header, series, deletions)
 
 
