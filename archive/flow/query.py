@@ -154,7 +154,8 @@ class Search:
         else:
             assert record is not None
             attributes, count, classes = dict(record.attributes), record.instances, set(record.sop_classes)
-        row = {tag: value for tag, value in attributes.items() if _level(tag) != "instance"}
+        # Text is UTF-8 here, whatever the object's own character set was.
+        row = {tag: value for tag, value in attributes.items() if _level(tag) != "instance" and tag != SPECIFIC_CHARACTER_SET}
         row[SERIES_INSTANCE_UID] = _value("UI", key.series_instance_uid)
         row[INSTANCES_OF_SERIES] = _value("IS", count)
         row[SOP_CLASSES_IN_STUDY] = {"vr": "UI", "Value": sorted(classes)}
@@ -189,21 +190,21 @@ def _needs_members(query: Query, matchers: list[Matcher]) -> bool:
 
 
 def _chosen(query: Query, row: Row) -> Row:
-    """What a row shows: its own level; UIDs of those above; all above where the search does not name one study (PS3.18 10.6.3.3)."""
+    """What a row shows: its own level; UIDs of those above; all of those above that the search does not name (PS3.18 10.6.3.3)."""
     depth = _DEPTH[query.level]
-    pinned = _DEPTH["study"] if query.keys.get((STUDY_INSTANCE_UID,)) else -1
+    named_study = bool(query.keys.get((STUDY_INSTANCE_UID,)))
+    named = (named_study, named_study and bool(query.keys.get((SERIES_INSTANCE_UID,))), False)
     wanted = {path[0] for path in query.keys} | {
         STUDY_INSTANCE_UID,
         SERIES_INSTANCE_UID,
         INSTANCE_AVAILABILITY,
         RETRIEVE_AE_TITLE,
-        SPECIFIC_CHARACTER_SET,
     }
 
     def shown(tag: str) -> bool:
         above = _DEPTH[_level(tag)]
         if query.include == "all" or tag in wanted or tag in query.include or above == depth:
             return True
-        return pinned < 0 and above == 0 and tag not in (SOP_CLASSES_IN_STUDY,)
+        return above < depth and not named[above] and tag != SOP_CLASSES_IN_STUDY
 
     return {tag: value for tag, value in row.items() if shown(tag)}
