@@ -42,11 +42,13 @@ class Home:
         self.pool = Pool(self.tier, disk)
 
     def close(self) -> None:
-        self.journal.close()
-        self.index.close()
-        if self._writers >= 0:
-            self.disk.close(self._writers)
-            self._writers = -1
+        try:
+            self.journal.close()
+        finally:
+            self.index.close()
+            if self._writers >= 0:
+                self.disk.close(self._writers)
+                self._writers = -1
 
     def __enter__(self) -> "Home":
         return self
