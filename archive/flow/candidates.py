@@ -3,12 +3,11 @@
 import heapq
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from archive.index.environment import Transaction
 from archive.index.index import Index
-from archive.index.located import SeriesKey
-from archive.index.terms import STUDY_DATE, fold, literal_start, study_of_term, term_prefix
-from archive.pack.descriptor import InstanceDescriptor
+from archive.index.terms import STUDY_DATE, fold, fold_date, literal_start, study_of_term, term_prefix
 
 Path = tuple[str, ...]
 Place = tuple[str, str]
@@ -24,7 +23,7 @@ BATCH = 256
 def candidate_studies(index: Index, keys: dict[Path, str], fuzzy: bool) -> Iterator[str]:
     """Study Instance UIDs, newest StudyDate first."""
     single = {path[0]: text for path, text in keys.items() if len(path) == 1 and text.strip("* ")}
-    pending = _pending_places(index)
+    pending = _pending_dates(index)
     chosen = _by_uid(index, single, pending)
     if chosen is None:
         chosen = _by_term(index, single, fuzzy)
@@ -43,38 +42,33 @@ def candidate_studies(index: Index, keys: dict[Path, str], fuzzy: bool) -> Itera
         last = study
 
 
-def _pending_places(index: Index) -> dict[str, SeriesKey]:
+def _pending_dates(index: Index) -> dict[str, str]:
+    """StudyDate of each study that has something pending; taken in one snapshot, for what is pending now may be packed in a moment."""
     with index.pending.environment.reading() as t:
-        out: dict[str, SeriesKey] = {}
+        out: dict[str, str] = {}
         for state in index.pending.states(t):
-            out.setdefault(state.key.study_instance_uid, state.key)
+            if state.key.study_instance_uid not in out:
+                first = index.pending.first_instance(t, state.key)
+                out[state.key.study_instance_uid] = _study_date(first.descriptor.attributes if first else {})
         return out
 
 
-def _date(index: Index, study: str, pending: dict[str, SeriesKey]) -> str:
+def _date(index: Index, study: str, pending: dict[str, str]) -> str:
     with index.packed.environment.reading() as t:
         record = index.packed.study(t, study)
-    if record is not None:
-        values = record.attributes.get(STUDY_DATE, {}).get("Value") or [""]
-        return fold(str(values[0]))
-    if study in pending:
-        with index.pending.environment.reading() as t:
-            first = index.pending.first_instance(t, pending[study])
-        if first is not None:
-            return fold(_study_date(first.descriptor))
-    return ""
+    return _study_date(record.attributes) if record is not None else pending.get(study, "")
 
 
-def _study_date(descriptor: InstanceDescriptor) -> str:
-    values = descriptor.attributes.get(STUDY_DATE, {}).get("Value") or [""]
-    return str(values[0] or "")
+def _study_date(attributes: dict[str, Any]) -> str:
+    values = attributes.get(STUDY_DATE, {}).get("Value") or [""]
+    return fold_date(str(values[0] or ""))
 
 
 def _uids(text: str) -> list[str]:
     return [uid.strip(" \0") for uid in text.replace(",", "\\").split("\\") if uid.strip(" \0")]
 
 
-def _by_uid(index: Index, keys: dict[str, str], pending: dict[str, SeriesKey]) -> set[str] | None:
+def _by_uid(index: Index, keys: dict[str, str], pending: dict[str, str]) -> set[str] | None:
     """Studies that UIDs in the query name; None where it names none."""
     if STUDY_INSTANCE_UID in keys:
         found = set()
@@ -121,14 +115,16 @@ def _between(t: Transaction, first: str, last: str) -> Iterator[str]:
 
 
 def _all_by_date(index: Index) -> Iterator[Place]:
-    """Every packed study, newest first; the snapshot is given up between batches, so that no reader is held while rows are made."""
+    """Every packed study at its first StudyDate, newest first; no snapshot is held while rows are made of what it gave."""
     prefix = term_prefix(STUDY_DATE)
     before = prefix + b"\xff"
     while True:
         with index.packed.environment.reading() as t:
             keys = t.keys_before("terms", prefix, before, BATCH)
         for key in keys:
-            yield key[len(prefix) : key.rindex(b"\0")].decode(), study_of_term(key)
+            place = key[len(prefix) : key.rindex(b"\0")].decode(), study_of_term(key)
+            if _date(index, place[1], {}) == place[0]:
+                yield place
         if len(keys) < BATCH:
             return
         before = keys[-1]

@@ -143,10 +143,10 @@ class Search:
 
     def _series_row(self, key: SeriesKey, view: SeriesView | None) -> Row:
         index = self._home.index
+        with index.pending.environment.reading() as t:  # First, as everywhere: what moves meanwhile is then in the record.
+            moving = bool(index.pending.states(t, key.study_instance_uid)) and index.pending.first_instance(t, key) is not None
         with index.packed.environment.reading() as t:
             record = index.packed.series(t, key)
-        with index.pending.environment.reading() as t:
-            moving = bool(index.pending.states(t, key.study_instance_uid)) and index.pending.first_instance(t, key) is not None
         if view is None and (moving or record is None):
             view = instances_of_series(index, key)
         if view is not None:

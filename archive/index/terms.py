@@ -20,6 +20,11 @@ def fold(text: str) -> str:
     return "".join(c for c in decomposed if not unicodedata.combining(c)).strip(" \0").rstrip("^ ")
 
 
+def fold_date(text: str) -> str:
+    """A date as it is ordered; dots are of the form before DICOM 3.0, `2020.01.31`."""
+    return fold(text).replace(".", "")
+
+
 def term_prefix(tag: str, text: str = "") -> bytes:
     return tag.encode() + b"=" + fold(text).encode()[:TERM_BYTES_MAX]
 
@@ -39,7 +44,7 @@ def terms_of(attributes: dict[str, Any], study_instance_uid: str) -> Iterator[by
         if tag == STUDY_DATE and not texts:
             texts = {""}
         for text in texts:
-            yield term_key(tag, text, study_instance_uid)
+            yield term_key(tag, fold_date(text) if tag == STUDY_DATE else text, study_instance_uid)
 
 
 def _texts(values: list[Any]) -> Iterator[str]:
