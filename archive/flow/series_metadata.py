@@ -43,7 +43,7 @@ class SeriesMetadata:
         members = [m for key in keys for m in instances_of_series(self._home.index, key).members]
         if not members:
             raise NotFound(f"there is no series {keys[0].series_instance_uid} in study {keys[0].study_instance_uid}")
-        name = hashlib.sha256("\n".join(str(m.located.revision) for m in members).encode()).hexdigest()
+        name = hashlib.sha256("\n".join([str(METADATA_VERSION_LEAST), *(str(m.located.revision) for m in members)]).encode()).hexdigest()
         kept = self._derived.get(name)
         if kept is not None:
             return kept
@@ -97,10 +97,12 @@ class SeriesMetadata:
         """Documents of an extent, in its order."""
         if self._is_current(extent):
             return gzip.decompress(self._packed(extent)).removeprefix(b"[\n").removesuffix(b"\n]").split(b",\n")
-        name = f"extent-{extent.pack_id}-{extent.first}-{METADATA_VERSION_LEAST}"
+        packed, writer = self._home.index.packed, MetadataWriter(self._home.settings.limits.inflated_bytes_max)
+        with packed.environment.reading() as t:
+            digest = packed.pack(t, extent.pack_id).name.digest  # A rebuilt index may give packs other ids.
+        name = f"extent-{digest}-{extent.first}-{METADATA_VERSION_LEAST}"
         kept = self._derived.get(name)
         if kept is None:
-            packed, writer = self._home.index.packed, MetadataWriter(self._home.settings.limits.inflated_bytes_max)
             with packed.environment.reading() as t:
                 instances = {ordinal - extent.first: located for ordinal, located in packed.instances(t, extent)}
             documents = [self._made(writer, instances[line]) if line in instances else b"{}" for line in range(extent.instances)]
