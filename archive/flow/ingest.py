@@ -110,7 +110,11 @@ class Reception:
         self._used = 0
         self._large: LargeRecord | None = None
         if self._pooled is None:
-            self._start_large()
+            try:
+                self._start_large()
+            except BaseException:
+                self.abort()
+                raise
 
     def _start_large(self) -> None:
         self._large = self._home.journal.stream()
