@@ -15,6 +15,21 @@ class PackPlace(NamedTuple):
     offset: int
 
 
+class SeriesKey(NamedTuple):
+    """A series in its study."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+
+    def to_bytes(self) -> bytes:
+        return f"{self.study_instance_uid}\0{self.series_instance_uid}".encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SeriesKey":
+        study, _, series = data.decode().partition("\0")
+        return cls(study, series)
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """One revision of an instance.
@@ -53,20 +68,9 @@ class Located:
     place: Location | PackPlace
     block_crcs: list[int] | None = None
 
-
-class SeriesKey(NamedTuple):
-    """A series in its study."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-
-    def to_bytes(self) -> bytes:
-        return f"{self.study_instance_uid}\0{self.series_instance_uid}".encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "SeriesKey":
-        study, _, series = data.decode().partition("\0")
-        return cls(study, series)
+    @property
+    def series_key(self) -> SeriesKey:
+        return SeriesKey(self.study_instance_uid, self.series_instance_uid)
 
 
 DIGEST_CHARACTERS = 32

@@ -103,7 +103,7 @@ class PackedWriter:
             others = self._index.find(t, d.sop_instance_uid)
             if any(o.revision == d.revision for o in others):
                 continue  # A pack that supersedes another carries it too.
-            distinct += not any(o.series_instance_uid == series.series_instance_uid for o in others)
+            distinct += not any(o.series_key == key for o in others)
             located = _located(d, PackPlace(pack_id, offset), further=bool(others))
             codes = (self._code(t, d.revision.node), code, self._code(t, d.sop_class_uid), self._code(t, d.transfer_syntax_uid))
             place = _ORDINAL.pack(pack_id, series.first + number)
@@ -159,7 +159,7 @@ class PackedWriter:
         key = SeriesKey(gone.study_instance_uid, gone.series_instance_uid)
         series = self._index.series(t, key)
         left = self._index.find(t, gone.sop_instance_uid)
-        if series is None or any(i.series_instance_uid == key.series_instance_uid for i in left):
+        if series is None or any(i.series_key == key for i in left):
             return
         if series.instances > 1:
             self._put_series(t, SeriesRecord(key, series.attributes, series.extents, series.instances - 1, series.sop_classes))
