@@ -25,7 +25,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 Put = Callable[[str, int, Iterable[memoryview]], None]
 
 
-@click.command("export")
+@click.command("export", short_help="Write a study as a folder or a ZIP file.")
 @with_place
 @click.argument("study_instance_uid", metavar="STUDY_UID")
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))

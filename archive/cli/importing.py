@@ -22,7 +22,7 @@ LOOK_SECONDS = 1.0
 """Between two looks at whether the node still runs; the next one waits for guests of the last."""
 
 
-@click.command("import")
+@click.command("import", short_help="Take files and folders in.")
 @with_place
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def command(place: Place, paths: tuple[Path, ...]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from archive.config import Settings
 
 
-@click.command("pack")
+@click.command("pack", short_help="Bring what waits in the journal to rest in packs.")
 @with_place
 @click.option("--now", is_flag=True, help="Do not wait for series to be quiet; required.")
 def command(place: Place, now: bool) -> None:

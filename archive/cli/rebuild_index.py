@@ -7,7 +7,7 @@ from archive.cli.text import count
 from archive.errors import ArchiveError, Locked
 
 
-@click.command("rebuild-index")
+@click.command("rebuild-index", short_help="Make the index anew from packs and journal.")
 @with_place
 def command(place: Place) -> None:
     """Make the index anew from the tails of the packs and from the journal, without reading pixel data.

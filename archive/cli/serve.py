@@ -9,7 +9,7 @@ from archive.cli.options import Place, with_place
 from archive.errors import WrongUse
 
 
-@click.command("serve")
+@click.command("serve", short_help="Run the node.")
 @with_place
 @click.option("--ae-title", metavar="TITLE", help="Application entity title of this node.  [default: ARCHIVE]")
 @click.option("--host", metavar="ADDR", help="Address that both ports are bound to.  [default: 127.0.0.1]")

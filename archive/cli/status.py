@@ -9,7 +9,7 @@ from archive.cli.options import Place, say, with_place
 from archive.cli.text import count, duration, size
 
 
-@click.command("status")
+@click.command("status", short_help="What is here, what waits, who runs.")
 @with_place
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of lines; names carry their units.")
 def command(place: Place, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from archive.cli.options import Place, say, with_place
 from archive.errors import ArchiveError, Damaged
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check everything at rest against its checksums.")
 @with_place
 def command(place: Place) -> None:
     """Check packs, journal and index against their checksums and each other.

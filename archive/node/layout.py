@@ -4,6 +4,7 @@ from pathlib import Path
 
 from archive.config import Settings
 from archive.errors import NotFound, WrongUse
+from archive.tier.opening import open_tier
 
 FOLDERS = ("journal", "index", "pool", "derived")
 PACKS = "packs"
@@ -22,9 +23,10 @@ def make_layout(settings: Settings) -> None:
     Raises
     ------
     WrongUse
-        The folder cannot be made or written.
+        The folder cannot be made or written, or the tier's URL is none.
     """
     data = settings.node.data
+    open_tier(settings.node.tier, data / PACKS)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FOLDERS if settings.node.tier else (*FOLDERS, PACKS):

@@ -55,13 +55,17 @@ def run_web(settings: Settings, listener: socket.socket, order: Message, stop: t
     with contextlib.closing(Home(settings)) as home:
         home.index.check_readers()
 
+    serving = threading.Event()
+
     def ready() -> None:
         # The loop listens to SIGINT too, which a terminal sends to the whole node.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        serving.set()
         say({"ready": True})
 
     def end() -> None:
         stop.wait()
+        serving.wait()  # Until then nobody listens to the signal.
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=end, name="stop", daemon=True).start()

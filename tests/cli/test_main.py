@@ -61,6 +61,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--peer", "NOWHERE"], "expected TITLE=HOST:PORT"),
         (["serve", "--peer", "A=host:0"], "expected TITLE=HOST:PORT"),
         (["serve", "--host", "0.0.0.0"], "beyond loopback"),
+        (["serve", "--tier", "gopher://old/"], "tier gopher://old/"),
+        (["rebuild-index", "--tier", "file://host/dir"], "tier file://host/dir"),
         (["serve", "--config", "/no/such/file.toml"], "settings file /no/such/file.toml: No such file"),
         (["import"], "Missing argument 'PATH...'"),
         (["import", "/no/such/path"], "'/no/such/path' does not exist"),

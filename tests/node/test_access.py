@@ -10,7 +10,7 @@ import pytest
 from archive.config import Settings, load_settings
 from archive.disk import LOCAL_DISK
 from archive.errors import Damaged, Locked, Unavailable
-from archive.node import access
+from archive.node import access, control
 from archive.node.access import alone, home_alone, home_as_guest, node_runs, reading_home, recover
 from archive.node.lock import holder_of
 from tests.kit import Node
@@ -61,7 +61,8 @@ def test_a_damaged_index_names_the_remedy(tmp_path: Path) -> None:
     assert holder_of(tmp_path / "data") is None
 
 
-def test_a_guest_needs_a_node(tmp_path: Path) -> None:
+def test_a_guest_needs_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CONNECT_SECONDS_MAX", 0.2)
     settings = settings_of(tmp_path / "data")
     with alone(settings, "import"), pytest.raises(Unavailable), home_as_guest(settings, "import"):
         pass
