@@ -21,8 +21,8 @@ def fold(text: str) -> str:
 
 
 def fold_date(text: str) -> str:
-    """A date as it is ordered; dots are of the form before DICOM 3.0, `2020.01.31`."""
-    return fold(text).replace(".", "")
+    """A date as it is ordered, 16 characters at most; dots are of the form before DICOM 3.0, `2020.01.31`."""
+    return fold(text).replace(".", "")[:16]
 
 
 def term_prefix(tag: str, text: str = "") -> bytes:
