@@ -9,11 +9,13 @@ from typing import Any
 
 import lmdb
 
+from archive.disk import full_or_same
 from archive.errors import Damaged, Exhausted
 from archive.pack.checksum import crc32
 
 _CRC = struct.Struct("<I")
 READERS_MAX = 1024
+READER_BYTES, LOCK_HEADER_BYTES = 64, 4096
 
 
 class Environment:
@@ -32,6 +34,7 @@ class Environment:
     def __init__(self, folder: Path, tables: dict[str, bool], map_bytes_max: int, *, synced: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        _reserve(folder / "lock.mdb")
         with self._errors():
             self._env = lmdb.open(
                 str(folder),
@@ -43,7 +46,6 @@ class Environment:
                 readahead=False,
                 max_spare_txns=16,
             )
-            _reserve(folder / "lock.mdb")
             self.tables = {n: self._env.open_db(n.encode(), dupsort=dup, dupfixed=dup) for n, dup in tables.items()}
 
     def close(self) -> None:
@@ -83,9 +85,18 @@ class Environment:
 
 
 def _reserve(path: Path) -> None:
-    """Give the lock file its blocks: it is written through a mapping, where a full disk kills the process instead of failing a call."""
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    """Give the lock file its blocks: it is written through a mapping, where a full disk kills the process instead of failing a call.
+
+    Before LMDB opens it: closing any descriptor of the file drops every lock that the process has on it (POSIX), by which LMDB knows
+    that a process lives.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        os.posix_fallocate(fd, 0, READERS_MAX * READER_BYTES + LOCK_HEADER_BYTES)
+    except OSError as error:
+        raise full_or_same(error) from error
+    finally:
+        os.close(fd)
 
 
 class Transaction:
