@@ -10,6 +10,7 @@ PACKS_PER_FOLDER = 1000
 
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,63})/([0-9]{9})/([0-9]{12})-([0-9a-f]{64})\.zip")
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+FOLDER_NAME = re.compile(r"[0-9]{9}")
 
 CONTENT_INDEX_ENTRY = "pack/content-index.jsonl.gz"
 BLOCK_CRCS_ENTRY = "pack/block-crcs.bin"

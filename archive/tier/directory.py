@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.errors import BadInput, Damaged, NotFound, NotUnderstood, Unavailable
-from archive.pack.naming import NODE_NAME, PACKS_PER_FOLDER, PackName, in_flight_name
+from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, PackName, in_flight_name
 from archive.tier.protocol import NumberTaken, PackEntry
 
 READ_BYTES = 1 << 20
@@ -43,15 +43,15 @@ class DirectoryTier:
             self._disk.drop_cached(fd)
             if written != length or self._disk.size(fd) != length or self._digest(fd, length) != name.digest:
                 raise Damaged(f"pack {name} is not at rest what was written ({written} of {length} bytes)")
+            path = self._path(name)
+            self._disk.make_folder(path.parent)
+            self._refuse_taken(node, sequence)
+            self._disk.rename(part, path)
         except BaseException:
             self._disk.unlink(part)
             raise
         finally:
             self._disk.close(fd)
-        path = self._path(name)
-        self._disk.make_folder(path.parent)
-        self._refuse_taken(node, sequence)
-        self._disk.rename(part, path)
         self._disk.sync_folder(path.parent)
         return name
 
@@ -93,7 +93,7 @@ class DirectoryTier:
 
     def list_packs(self, node: str, first: int = 0) -> Iterator[PackEntry]:
         for folder in self._disk.list_folder(self._root / node):
-            if not folder.isdigit() or int(folder) < first // PACKS_PER_FOLDER:
+            if not FOLDER_NAME.fullmatch(folder) or int(folder) < first // PACKS_PER_FOLDER or not (self._root / node / folder).is_dir():
                 continue
             for file in self._disk.list_folder(self._root / node / folder):
                 with contextlib.suppress(NotUnderstood, FileNotFoundError):
