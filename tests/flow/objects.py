@@ -46,7 +46,7 @@ def encoded(keyword: str, value: str | int) -> bytes:
 
 
 def make_object(
-    study: int = 1, series: int = 1, number: int = 1, *, pixels: bytes = b"", pixel_bytes: int = 128, sop: str = "", **attributes: str
+    study: int = 1, series: int = 1, number: int = 1, *, pixels: bytes = b"", pixel_bytes: int = 128, sop: str = "", **attributes: Any
 ) -> Object:
     """An object of study, series and instance with these numbers.
 
