@@ -1,6 +1,7 @@
 """Everything that one process of a node has open: settings, identity, journal, index, tier, pool."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from archive.index.index import Index
 from archive.pack.journal import Journal
 from archive.pool.pool import Pool
 from archive.tier.opening import open_tier
+
+ROOM_SECONDS = 0.1
 
 
 class Home:
@@ -40,6 +43,7 @@ class Home:
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
         self.tier = open_tier(settings.node.tier, data / "packs", disk)
         self.pool = Pool(self.tier, disk)
+        self._room_until = 0.0
 
     def close(self) -> None:
         try:
@@ -62,12 +66,16 @@ class Home:
             return self.index.pending.totals(t)
 
     def check_room(self) -> None:
-        """
+        """Looked at ten times a second at most, which may overshoot a bound by what comes in that time.
+
         Raises
         ------
         Exhausted
             The journal or the disk has reached its bound, so nothing more can be accepted now.
         """
+        now = time.monotonic()
+        if now < self._room_until:
+            return
         limits = self.settings.journal
         if self.waiting()[1] >= limits.bytes_max:
             raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)

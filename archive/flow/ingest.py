@@ -186,10 +186,11 @@ class Reception:
         crc = crc32(data, crc32(self._meta))
         descriptor = self._descriptor(description, len(self._meta) + len(data), crc, None)
         journal = self._home.journal
-        appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, dumps(descriptor.to_json()))
+        encoded = dumps(descriptor.to_json())
+        appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, encoded)
         try:
             journal.sync(appended)
-            return self._publish(appended.location, descriptor, known)
+            return self._publish(appended.location, descriptor, encoded, known)
         finally:
             journal.done(appended)
 
@@ -206,9 +207,10 @@ class Reception:
         if isinstance(known, Accepted):
             return known
         descriptor = self._descriptor(description, self._large.length, crc, block_crcs)
-        offset = self._large.commit(Kind.INSTANCE, descriptor.revision.sequence, crc, dumps(descriptor.to_json()))
+        encoded = dumps(descriptor.to_json())
+        offset = self._large.commit(Kind.INSTANCE, descriptor.revision.sequence, crc, encoded)
         try:
-            return self._publish(Location(self._large.number, offset), descriptor, known)
+            return self._publish(Location(self._large.number, offset), descriptor, encoded, known)
         finally:
             self._large.seal()
 
@@ -254,7 +256,7 @@ class Reception:
             block_crcs,
         )
 
-    def _publish(self, location: Location, descriptor: InstanceDescriptor, known: list[Located]) -> Accepted:
+    def _publish(self, location: Location, descriptor: InstanceDescriptor, encoded: bytes, known: list[Located]) -> Accepted:
         """Make it findable; the same object that came on another association meanwhile stays the only one."""
         pending = self._home.index.pending
         with pending.environment.writing() as t:
@@ -264,7 +266,7 @@ class Reception:
                     return Accepted(other.descriptor.revision, "same")
                 pending.remove(t, [other.descriptor.revision.sequence])  # Its copy is damaged: this one takes its place.
                 others.remove(other)
-            pending.add(t, location, descriptor, further=bool(others or known))
+            pending.add(t, location, descriptor, encoded, further=bool(others or known))
         if others or known:
             logger.warning(
                 "revision: another object came under SOP Instance UID %s from %s; both are kept", descriptor.sop_instance_uid, self._source

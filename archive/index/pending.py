@@ -90,11 +90,11 @@ class PendingIndex:
 
     # --- writing
 
-    def add(self, t: Transaction, location: Location, descriptor: InstanceDescriptor, further: bool) -> None:
-        """An accepted object can be found from here on."""
+    def add(self, t: Transaction, location: Location, descriptor: InstanceDescriptor, encoded: bytes, further: bool) -> None:
+        """An accepted object can be found from here on; `encoded` is its descriptor as the journal has it."""
         number = _NUMBER.pack(descriptor.revision.sequence)
         key = SeriesKey(descriptor.study_instance_uid, descriptor.series_instance_uid).to_bytes()
-        t.put("records", number, _PLACE.pack(*location, further) + dumps(descriptor.to_json()))
+        t.put("records", number, _PLACE.pack(*location, further) + encoded)
         t.add("uids", hash_uid(descriptor.sop_instance_uid), number)
         t.add("series", key, number)
         t.put("segments", _PAIR.pack(location.segment, descriptor.revision.sequence), b"")
