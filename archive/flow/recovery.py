@@ -214,7 +214,7 @@ class _Recovery:
         if same and (item.damage or not self._pending.aside(t).keys() >= set(same)):
             return False
         self._pending.remove(t, same)  # Damaged copies: this one was accepted in their place.
-        self._pending.add(t, item.location, descriptor, further=bool(known or len(others) > len(same)))
+        self._pending.add(t, item.location, descriptor, item.descriptor, further=bool(known or len(others) > len(same)))
         self._report.instances_pending += 1
         if item.damage:
             reason = f"{descriptor.sop_instance_uid}: {item.damage}"
