@@ -6,6 +6,7 @@ It changes nothing and may run beside a working node: what moves while it looks 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from archive.config import Settings
@@ -176,7 +177,7 @@ class _Check:
         seen: dict[int, str] = {}
         for number, path in self._home.journal.segments():
             try:
-                items = list(scan_segment(number, path, lambda _: False))
+                items = self._items(number, path)
             except FileNotFoundError:
                 continue  # It was released meanwhile.
             except ArchiveError as error:
@@ -189,6 +190,12 @@ class _Check:
             sequence = pending.descriptor.revision.sequence
             if sequence not in seen and self._is_pending(sequence):
                 yield Finding("damage", f"instance {pending.descriptor.sop_instance_uid}", f"journal record {sequence} is missing")
+
+    def _items(self, number: int, path: Path) -> list[Found | Gap]:
+        try:
+            return list(scan_segment(number, path, lambda _: False))
+        except FileNotFoundError:  # It may have been sealed meanwhile.
+            return list(scan_segment(number, self._home.journal.path_of(number), lambda _: False))
 
     def _segment(self, items: list[Found | Gap], seen: dict[int, str]) -> Iterator[Finding]:
         for position, item in enumerate(items):

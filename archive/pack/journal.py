@@ -231,6 +231,19 @@ class Journal:
                     return self._open / name
         raise FileNotFoundError(f"journal segment {number}")
 
+    def open_segment(self, number: int) -> int:
+        """Descriptor of the segment, for reading.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is released.
+        """
+        try:
+            return self.disk.open_read(self.path_of(number))
+        except FileNotFoundError:  # It may have been sealed since it was looked for; that happens once.
+            return self.disk.open_read(self.path_of(number))
+
     def sealed(self) -> list[int]:
         """Numbers of the segments that no one writes to, in order."""
         return [int(found[1]) for name in self.disk.list_folder(self._sealed) if (found := _NAME.match(name))]

@@ -85,7 +85,7 @@ def open_record(journal: Journal, location: Location, sequence: int, block_crcs:
     """
     disk = journal.disk
     try:
-        fd = disk.open_read(journal.path_of(location.segment))
+        fd = journal.open_segment(location.segment)
     except FileNotFoundError:
         raise NotFound(f"journal segment {location.segment} is released") from None
     try:
