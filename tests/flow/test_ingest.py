@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,7 +154,8 @@ def test_a_command_that_names_another_object_is_a_mismatch(life: Life) -> None:
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
 def test_an_object_without_a_uid_is_not_understood(life: Life, keyword: str) -> None:
-    sent = make_object(1, 1, 1, **{keyword: ""})
+    without: dict[str, Any] = {keyword: ""}
+    sent = make_object(1, 1, 1, **without)
     with pytest.raises(NotUnderstood, match=r"(?i)" + keyword.replace("UID", "")[:6]):
         life.send(sent)
     assert life.home.waiting() == (0, 0)
