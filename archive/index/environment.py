@@ -76,7 +76,7 @@ class Environment:
     def writing(self) -> Iterator["Transaction"]:
         """One writer at a time over all processes; committed at the end, undone on an exception."""
         with self._errors(), self._env.begin(write=True, buffers=False) as transaction:
-            yield Transaction(transaction, self.tables)
+            yield Transaction(transaction, self.tables, writing=True)
 
     def size_bytes(self) -> int:
         """Of the file, as far as it was ever used."""
@@ -100,10 +100,16 @@ def _reserve(path: Path) -> None:
 
 
 class Transaction:
-    """Keys and values of named tables, each value under its CRC."""
+    """Keys and values of named tables, each value under its CRC.
 
-    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any]) -> None:
-        self._t, self._tables = transaction, tables
+    Attributes
+    ----------
+    writing : bool
+        What it sees may be undone, so nothing of it is to be remembered.
+    """
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any], *, writing: bool = False) -> None:
+        self._t, self._tables, self.writing = transaction, tables, writing
 
     @staticmethod
     def _wrap(key: bytes, value: bytes) -> bytes:

@@ -120,7 +120,9 @@ class PackedIndex:
             value = t.get("packs", _ID.pack(pack_id))
             if value is None:
                 raise Damaged(f"the index names pack {pack_id} and does not know it; stop the node and run rebuild-index")
-            found = self._packs[pack_id] = self._info(pack_id, value)
+            found = self._info(pack_id, value)
+            if not t.writing:
+                self._packs[pack_id] = found
         return found
 
     @staticmethod
@@ -170,7 +172,9 @@ class PackedIndex:
             value = t.get("codes", _ID.pack(number))
             if value is None:
                 raise Damaged(f"the index uses code {number} and does not know it; stop the node and run rebuild-index")
-            found = self._codes[number] = value.decode()
+            found = value.decode()
+            if not t.writing:
+                self._codes[number] = found
         return found
 
     def _located(self, t: Transaction, pack_id: int, value: bytes) -> Located:
