@@ -112,6 +112,8 @@ class PackedWriter:
             for tag, value in only(d.attributes, SERIES_LEVEL).items():
                 attributes.setdefault(tag, value)
             classes.add(d.sop_class_uid)
+        if not distinct:
+            return  # All of it was deleted before it came.
         extent = Extent(pack_id, series.first, len(series.instances), series.metadata_offset, series.metadata_length, series.metadata_crc)
         t.put("rows", _ORDINAL.pack(pack_id, series.first), zlib.compress(dumps(rows), 6))
         self._put_series(t, SeriesRecord(key, attributes, [*known.extents, extent], distinct, sorted(classes)))
