@@ -50,10 +50,16 @@ def viewer() -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
-        yield browser
-        browser.close()
+    chromium = require("chromium")
+    manager = sync_playwright()
+    try:
+        playwright = manager.start()
+    except Exception as error:  # it says no more than that its connection closed
+        is_missing(f"playwright's driver does not start ({error}); Debian: apt-get install libatomic1")
+    browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    yield browser
+    browser.close()
+    playwright.stop()
 
 
 @pytest.fixture(scope="module")
