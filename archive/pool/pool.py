@@ -43,7 +43,7 @@ class MappedPack:
         if offset < 0 or length < 0 or offset + length > self._info.covered:
             raise Damaged(f"bytes {offset}..{offset + length} of pack {self._info.name} lie outside of what its CRCs cover")
         populate(self._mapped, offset, length)
-        for block in range(offset // BLOCK_BYTES, max(offset, offset + length - 1) // BLOCK_BYTES + 1):
+        for block in range(offset // BLOCK_BYTES, -(-(offset + length) // BLOCK_BYTES)):
             if not self._checked[block]:
                 self._check(block)
         return self._view[offset : offset + length]
