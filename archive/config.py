@@ -36,7 +36,9 @@ def _host_name() -> str:
 
 
 class NodeSection(Section):
-    name: str = setting(_host_name(), "Name of this node; its packs lie in a folder of this name.", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+    name: str = setting(
+        _host_name(), "Name of this node; its packs lie in a folder of this name.", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$"
+    )
     data: Path = setting(Path("var"), "Folder of journal, index, pool, derived data and (embedded tier) packs.")
     tier: str = setting("", "Where packs rest: file:///dir; empty: packs/ inside the data folder.")
     host: str = setting("127.0.0.1", "Address that the DICOM and HTTP ports are bound to.")
@@ -54,7 +56,9 @@ class DimseSection(Section):
     artim_seconds: float = setting(30.0, "Wait for A-ASSOCIATE-RQ, and for the close after a release or abort.", "seconds", gt=0)
     idle_seconds_max: float = setting(300.0, "An association that says nothing for this long is aborted.", "seconds", gt=0)
     stall_seconds_max: float = setting(30.0, "A peer that stops in the middle of a PDU for this long is dropped.", "seconds", gt=0)
-    buffer_bytes_max: int = setting(96 * MIB, "Memory of one worker for objects on their way in; beyond it they stream to the journal.", "bytes", ge=MIB)
+    buffer_bytes_max: int = setting(
+        96 * MIB, "Memory of one worker for objects on their way in; beyond it they stream to the journal.", "bytes", ge=MIB
+    )
 
 
 class WebSection(Section):
@@ -136,7 +140,9 @@ def settings_table() -> Iterator[Row]:
             yield Row(section, key, default, unit, f.description or "")
 
 
-def load_settings(file: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None, environment: dict[str, str] | None = None) -> Settings:
+def load_settings(
+    file: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None, environment: dict[str, str] | None = None
+) -> Settings:
     """Settings from defaults, TOML file, environment and command line, the later over the earlier.
 
     Parameters

@@ -47,4 +47,6 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("packs", f"{count(status['packs'], 'pack')}, {size(status['pack_bytes'])}"),
         ("waiting", waiting),
     ]
+    if status["packing_problem"]:
+        lines.append(("packing", status["packing_problem"]))
     return lines + [("set aside", f"journal record {sequence}: {reason}") for sequence, reason in status["set_aside"].items()]

@@ -84,6 +84,7 @@ class Home:
             raise Exhausted(
                 f"the disk of the journal has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}", 30
             )
+        self._room_until = now + ROOM_SECONDS
 
 
 def _lock_writers(data: Path, disk: Disk, *, shared: bool) -> int:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, Unavailable
+from archive.flow.following import adopt_packs, next_sequence
 from archive.flow.home import Home
 from archive.flow.pack_content import Content, prepare, read_pending
 from archive.index.located import SeriesKey
@@ -59,27 +60,34 @@ class Packer:
         self._pending, self._packed = home.index.pending, home.index.packed
         self._writer = PackedWriter(home.index.packed)
         self._lock = threading.Lock()
-        self._stopped: ArchiveError | None = None
+        self._problem = ""
 
     # --- when
 
     def run(self, stop: threading.Event) -> None:
-        """Pack what is ready, until `stop` is set; what fails is logged and tried again."""
+        """Pack what is ready, until `stop` is set; what fails is said, to `status` and `/ready` too, and tried again."""
         pause = 0.0
         while not stop.wait(pause):
-            pause = POLL_SECONDS
             try:
                 with self._lock:
                     self._resume(stop)
                     self._pack(self._ready(), stop)
-            except NumberTaken as error:
-                if self._stopped is None:
-                    logger.error("packing stopped: %s", error)
-                self._stopped = error
-                pause = RETRY_SECONDS
+                self._say("")
+                pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
-                logger.error("packing failed, trying again in %s s: %s", RETRY_SECONDS, error)
+                self._say(f"packing {'stopped' if isinstance(error, NumberTaken) else 'failed'}: {error}")
                 pause = RETRY_SECONDS
+
+    def _say(self, problem: str) -> None:
+        if problem == self._problem:
+            return
+        if problem:
+            logger.error("%s; trying again every %s s", problem, RETRY_SECONDS)
+        else:
+            logger.info("packing goes on")
+        with self._pending.environment.writing() as t:
+            self._pending.set_problem(t, problem)
+        self._problem = problem
 
     def pack_now(self, progress: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None) -> PackingReport:
         """Everything that was accepted before the call is COMMITTED when it returns, but for what is set aside by name.
@@ -87,7 +95,7 @@ class Packer:
         Raises
         ------
         ArchiveError
-            The tier does not answer, or the number of the next pack is taken.
+            The tier does not answer, the number of the next pack is taken, or `stop` was set.
         """
         with self._lock:
             before = self._totals()
@@ -96,6 +104,8 @@ class Packer:
                 states = self._pending.states(t)
             progress(f"{sum(s.instances for s in states)} instances of {len(states)} series wait")
             self._pack([s.key for s in states], stop, progress)
+            if stop is not None and stop.is_set():
+                raise Unavailable("the packer was stopped before everything was packed")
             after = self._totals()
             with self._pending.environment.reading() as t:
                 aside = self._pending.aside(t)
@@ -179,10 +189,7 @@ class Packer:
 
     def _plan(self, sequences: list[int], deletions: list[int]) -> tuple[int, Plan]:
         """The next plan, durable in the journal."""
-        node = self._home.identity.name
-        with self._packed.environment.reading() as t:
-            number = self._packed.last_sequence(t, node) + 1
-        plan = Plan(uuid.uuid4().hex, number, [*sequences, *deletions])
+        plan = Plan(uuid.uuid4().hex, next_sequence(self._home), [*sequences, *deletions])
         data = plan.to_bytes()
         sequence = self._home.journal.next_sequence()
         appended = self._home.journal.append_small(Kind.PLAN, sequence, data)
@@ -263,7 +270,13 @@ class Packer:
 
     def _resume(self, stop: threading.Event | None) -> None:
         """Finish what was planned before: with the same records, order and number; void it where a record went bad."""
-        self._stopped = None
+        with self._pending.environment.reading() as t:
+            unfollowed = self._pending.unfollowed(t)
+        if unfollowed:
+            for text in adopt_packs(self._home).damaged:
+                logger.error("%s", text)
+            with self._pending.environment.writing() as t:
+                self._pending.set_unfollowed(t, False)
         with self._pending.environment.reading() as t:
             plans = sorted(self._pending.plans(t), key=lambda p: p[1].pack_sequence)
             deletions = {d.revision.sequence: d for d in self._pending.deletions(t)}

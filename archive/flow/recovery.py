@@ -13,21 +13,22 @@ from pathlib import Path
 from archive.config import Settings
 from archive.dicom.json import loads
 from archive.disk import LOCAL_DISK, Disk
-from archive.errors import BadInput, Damaged, UnknownFormat
+from archive.errors import BadInput, Damaged, Unavailable, UnknownFormat
+from archive.flow.following import adopt_packs
 from archive.flow.home import Home, sole_writer
 from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
 from archive.index.environment import Transaction
-from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
-from archive.tier.tails import read_pack_tail
 
 logger = logging.getLogger(__name__)
 
 SLOT = "recovery"
 BATCH = 1000
+INDEX_FORMAT = "1"
+"""Of the tables of both environments; raise it with any change to them."""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class RecoveryReport:
     torn: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     segments_released: int = 0
+    tier_away: str = ""
 
 
 Progress = Callable[[str], None]
@@ -59,8 +61,21 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
     with sole_writer(data, disk):
         left_over = delete_left_over(data, disk)
         shutil.rmtree(data / "index" / "pending", ignore_errors=True)
+        _discard_other_version(data)
     with Home(settings, SLOT, disk) as home:
         return _Recovery(home, progress, left_over).run()
+
+
+def _discard_other_version(data: Path) -> None:
+    """An index that another version wrote is not converted but made anew: it is derived."""
+    mark = data / "index" / "format"
+    if mark.exists() and mark.read_text().strip() == INDEX_FORMAT:
+        return
+    if (data / "index" / "packed").exists():
+        logger.warning("the index has another format than %s and is made anew from packs and journal", INDEX_FORMAT)
+    shutil.rmtree(data / "index", ignore_errors=True)
+    mark.parent.mkdir(parents=True)
+    mark.write_text(f"{INDEX_FORMAT}\n")
 
 
 def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
@@ -88,8 +103,7 @@ class _Recovery:
         home, report = self._home, self._report
         home.journal.seal_left_over(lambda _: True)
         report.left_over += home.journal.delete_left_over()
-        report.left_over += home.tier.delete_in_flight(home.identity.name)
-        self._adopt_packs()
+        self._settle_tier()
         segments = list(home.journal.segments())
         held = [number for number, path in segments if self._scan(number, path)]
         with self._packed.environment.reading() as t:
@@ -105,25 +119,19 @@ class _Recovery:
             logger.warning("recovery: %s", text)
         return report
 
-    def _adopt_packs(self) -> None:
-        home = self._home
-        writer = PackedWriter(self._packed)
-        for node in home.tier.nodes():
-            with self._packed.environment.reading() as t:
-                first = self._packed.last_sequence(t, node) + 1
-            for entry in home.tier.list_packs(node, first):
-                name = entry.name
-                try:
-                    tail = read_pack_tail(home.tier, name)
-                except UnknownFormat:
-                    raise
-                except (Damaged, BadInput) as error:
-                    self._report.damaged.append(f"pack {name} cannot be taken into the index: {error}")
-                    continue
-                with self._packed.environment.writing() as t:
-                    writer.add_pack(t, name, tail)
-                self._report.packs_adopted += 1
-                self._progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
+    def _settle_tier(self) -> None:
+        """Packs first. Without the tier the node starts all the same: it takes objects in, and the packer comes back to this."""
+        try:
+            self._report.left_over += self._home.tier.delete_in_flight(self._home.identity.name)
+            followed = adopt_packs(self._home, self._progress)
+        except Unavailable as error:
+            self._report.tier_away = str(error)
+            with self._pending.environment.writing() as t:
+                self._pending.set_unfollowed(t, True)
+            logger.error("recovery: the tier does not answer, its packs are looked at later: %s", error)
+            return
+        self._report.packs_adopted = followed.adopted
+        self._report.damaged += followed.damaged
 
     # --- the journal
 
@@ -236,5 +244,7 @@ def _batches(items: list[Found | Gap]) -> Iterable[list[Found | Gap]]:
 def describe_report(report: RecoveryReport) -> list[str]:
     """Lines for people."""
     lines = [f"{report.packs_adopted} packs taken into the index, {report.instances_pending} instances wait in the journal"]
+    if report.tier_away:
+        lines.append(f"the tier does not answer: {report.tier_away}")
     lines += [f"damaged: {text}" for text in report.damaged] + [f"incomplete: {text}" for text in report.torn]
     return lines + [f"left over and removed: {name}" for name in report.left_over]

@@ -31,7 +31,7 @@ _NUMBER = struct.Struct(">Q")
 _PLACE = struct.Struct(">QQB")
 _PAIR = struct.Struct(">QQ")
 _STATE = struct.Struct("<QQQQ")
-TOTALS = b"totals"
+TOTALS, PROBLEM, UNFOLLOWED = b"totals", b"problem", b"unfollowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,21 @@ class PendingIndex:
     def keep(self, t: Transaction, segment: int) -> None:
         """A segment that holds damage is not released, whatever else was in it."""
         t.put("segments", _PAIR.pack(segment, 0), b"")
+
+    def set_problem(self, t: Transaction, text: str) -> None:
+        """Why packing does not go on, for people; empty while it does."""
+        t.put("totals", PROBLEM, text.encode())
+
+    def problem(self, t: Transaction) -> str:
+        """Why packing does not go on; empty while it does."""
+        return (t.get("totals", PROBLEM) or b"").decode()
+
+    def set_unfollowed(self, t: Transaction, unfollowed: bool) -> None:
+        """Whether start-up could not look at the tier's packs, so that the packer has to before it writes one."""
+        t.put("totals", UNFOLLOWED, bytes([unfollowed]))
+
+    def unfollowed(self, t: Transaction) -> bool:
+        return t.get("totals", UNFOLLOWED) == b"\1"
 
     def _count(self, t: Transaction, instances: int, length: int) -> None:
         before = t.get("totals", TOTALS)

@@ -29,6 +29,8 @@ class Status:
         Age of the oldest of them; 0 where none waits.
     set_aside : dict of str to str
         Journal records that cannot be packed, by sequence, and why.
+    packing_problem : str
+        Why packing does not go on; empty while it does.
     """
 
     running: bool
@@ -46,6 +48,7 @@ class Status:
     waiting_bytes: int = 0
     oldest_waiting_seconds: float = 0.0
     set_aside: dict[str, str] = field(default_factory=dict)
+    packing_problem: str = ""
 
 
 def status_of(settings: Settings) -> Status:
@@ -66,6 +69,7 @@ def status_of(settings: Settings) -> Status:
         with pending.environment.reading() as t:
             states = pending.states(t)
             waiting_instances, waiting_bytes = pending.totals(t)
+            problem = pending.problem(t)
             set_aside = {str(sequence): reason for sequence, reason in pending.aside(t).items()}
         with packed.environment.reading() as t:
             counts = packed.counts(t)
@@ -88,4 +92,5 @@ def status_of(settings: Settings) -> Status:
             waiting_bytes=waiting_bytes,
             oldest_waiting_seconds=max(0.0, time.time() - min(s.first_us for s in states) / 1e6) if states else 0.0,
             set_aside=set_aside,
+            packing_problem=problem,
         )

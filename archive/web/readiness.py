@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from archive.dicom.json import loads
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, Unavailable
 from archive.flow.home import Home
 from archive.web.services import Check, Figure, counters_folder
 
@@ -15,6 +15,7 @@ def checks_of(home: Home) -> list[Check]:
         _check("index", lambda: _index(home)),
         _check("journal", lambda: _room(home)),
         _check("tier", lambda: _tier(home)),
+        _check("packing", lambda: _packing(home)),
     ]
 
 
@@ -79,3 +80,11 @@ def _room(home: Home) -> str:
 def _tier(home: Home) -> str:
     home.tier.check()
     return home.tier.url
+
+
+def _packing(home: Home) -> str:
+    with home.index.pending.environment.reading() as t:
+        problem = home.index.pending.problem(t)
+    if problem:
+        raise Unavailable(problem)
+    return "goes on"

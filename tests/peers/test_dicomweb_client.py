@@ -103,7 +103,7 @@ def test_it_is_ready_and_tells_its_figures(node_and_client: tuple[Node, DICOMweb
     node, _ = node_and_client
     with urllib.request.urlopen(f"{node.http_url}/ready", timeout=30) as answer:
         checks = json.loads(answer.read())["checks"]
-    assert {name: check["ok"] for name, check in checks.items()} == {"index": True, "journal": True, "tier": True}
+    assert {name: check["ok"] for name, check in checks.items()} == {"index": True, "journal": True, "tier": True, "packing": True}
     with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     waiting = float(text.split("\ndicom_archive_journal_instances ")[1].split()[0])
