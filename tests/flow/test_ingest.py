@@ -172,7 +172,8 @@ def test_a_second_object_is_refused_where_the_settings_say_so(data: Path) -> Non
         assert len(life.home.index.revisions(SMALL.sop_instance_uid)) == 1
 
 
-def test_a_full_journal_is_exhausted_and_takes_again_when_packed(data: Path) -> None:
+def test_a_full_journal_is_exhausted_and_takes_again_when_packed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archive.flow.home.ROOM_SECONDS", 0.0)  # Look at the bounds for every object.
     bytes_max = 64 << 20
     settings = settings_of(
         data, journal={"segment_bytes": 1 << 20, "large_bytes": LARGE_BYTES, "free_bytes_min": 0, "bytes_max": bytes_max}
