@@ -6,8 +6,14 @@ import threading
 import uuid
 from pathlib import Path
 
+from archive.config import Settings
 from archive.disk import Disk
 from archive.pack.checksum import crc32
+
+
+def counters_folder(settings: Settings) -> Path:
+    """Where the workers of a node keep their counters; it may be deleted while the node is stopped."""
+    return settings.node.data / "derived" / "counters"
 
 
 class Derived:

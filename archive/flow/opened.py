@@ -5,6 +5,7 @@ from typing import Protocol
 
 from archive.dicom.frames import PixelData
 from archive.dicom.inflate import inflate
+from archive.dicom.part10 import names_instance
 from archive.dicom.scan import Buffer
 from archive.dicom.syntax import encoding_of
 from archive.errors import Damaged, NotFound
@@ -42,7 +43,7 @@ class Opened:
     def __init__(self, stored: Located, payload: Payload, inflated_bytes_max: int) -> None:
         self.stored, self._payload, self._inflated_max = stored, payload, inflated_bytes_max
         self._inflated: memoryview | None = None
-        if stored.sop_instance_uid.encode() not in bytes(payload.view(0, stored.data_set_offset)):
+        if not names_instance(payload.view(0, stored.data_set_offset), stored.sop_instance_uid):
             raise Damaged(f"what lies where the index puts {stored.sop_instance_uid} is another object")
 
     def view(self, offset: int, length: int) -> memoryview:

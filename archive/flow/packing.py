@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
-from archive.errors import ArchiveError, Unavailable
+from archive.errors import ArchiveError, Damaged, Unavailable
 from archive.flow.following import adopt_packs, next_sequence
 from archive.flow.home import Home
 from archive.flow.pack_content import Content, prepare, read_pending
@@ -288,6 +288,9 @@ class Packer:
             if all(f is None for f in found) and self._committed(plan):
                 self._forget(sequence, plan)
                 continue
+            if self._is_ruined(plan):
+                self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
+                continue
             logger.info("finishing plan %s of pack %d", plan.plan_id, plan.pack_sequence)
             records = [f for f in found if f is not None]
             content = prepare(self._home, records)
@@ -299,6 +302,15 @@ class Packer:
                 self._fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content([], {}), [], void_reason=reason)
             else:
                 self._fulfil((sequence, plan), content, [deletions[s] for s in plan.sequences if s in deletions])
+
+    def _is_ruined(self, plan: Plan) -> bool:
+        """Whether the plan's number is taken by a pack that cannot be read; its records go into another pack then."""
+        try:
+            self._resting(plan)
+        except Damaged as error:
+            logger.error("pack %d is damaged; what the journal still has of it is packed again: %s", plan.pack_sequence, error)
+            return True
+        return False
 
     def _committed(self, plan: Plan) -> bool:
         with self._packed.environment.reading() as t:

@@ -1,0 +1,69 @@
+"""Packs that rest in the tier and are not in the index."""
+
+from pathlib import Path
+
+import pytest
+
+from archive.errors import Unavailable
+from archive.flow.following import next_sequence
+from archive.flow.recovery import rebuild_index, recover
+from archive.tier.directory import DirectoryTier
+from tests.flow.objects import living, make_object, pack_files, settings_of
+
+
+def test_a_damaged_last_pack_does_not_block_the_number_behind_it(data: Path) -> None:
+    settings = settings_of(data)
+    with living(settings) as life:
+        life.send(make_object(1, 1, 1))
+        life.packer.pack_now()
+        life.send(make_object(2, 1, 1))
+        life.packer.pack_now()
+    last = pack_files(data)[-1]
+    with open(last, "r+b") as file:
+        file.seek(-20, 2)
+        file.write(b"#")
+    assert len(rebuild_index(settings).damaged) == 1
+    with living(settings) as life:
+        assert next_sequence(life.home) == 3
+        third = make_object(3, 1, 1)
+        life.send(third)
+        assert life.packer.pack_now().packs == 1
+        life.assert_served([make_object(1, 1, 1), make_object(2, 1, 1), third])  # The journal still had the second.
+    assert [path.name[:12] for path in pack_files(data)] == ["000000000001", "000000000002", "000000000003"]
+    assert recover(settings).damaged == []  # Its number lies behind; `verify` names it.
+
+
+def test_a_node_starts_while_its_tier_is_away_and_takes_its_packs_in_later(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(data)
+    first, second = make_object(1, 1, 1), make_object(2, 1, 1)
+    with living(settings) as life:
+        life.send(first)
+        life.packer.pack_now()
+
+    def away(self: DirectoryTier) -> list[str]:
+        raise Unavailable("the tier is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryTier, "nodes", away)
+        assert rebuild_index(settings).tier_away == "the tier is away"
+        with living(settings) as life:
+            life.send(second)
+            life.assert_served([second])
+            with pytest.raises(Unavailable):
+                life.packer.pack_now()
+    with living(settings) as life:
+        life.packer.pack_now()
+        life.assert_served([first, second])
+    assert [path.name[:12] for path in pack_files(data)] == ["000000000001", "000000000002"]
+
+
+def test_an_index_of_another_format_is_made_anew(data: Path) -> None:
+    settings = settings_of(data)
+    with living(settings) as life:
+        life.send(make_object(1, 1, 1))
+        life.packer.pack_now()
+    (data / "index" / "format").write_text("0\n")
+    assert recover(settings).packs_adopted == 1
+    assert recover(settings).packs_adopted == 0
+    with living(settings) as life:
+        life.assert_served([make_object(1, 1, 1)])
