@@ -60,13 +60,12 @@ def test_what_is_not_here_is_not_found(life: Life, packed: bool) -> None:
     ):
         with pytest.raises(NotFound):
             life.retrieval.instances(*names)
-    for metadata in (
-        lambda: life.retrieval.study_metadata("1.2.9"),
-        lambda: life.retrieval.series_metadata("1.2.1", "1.2.9"),
-        lambda: life.retrieval.instance_metadata("1.2.1", "1.2.1.1", "1.2.9"),
-    ):
-        with pytest.raises(NotFound):
-            metadata()
+    with pytest.raises(NotFound):
+        life.retrieval.study_metadata("1.2.9")
+    with pytest.raises(NotFound):
+        life.retrieval.series_metadata("1.2.1", "1.2.9")
+    with pytest.raises(NotFound):
+        life.retrieval.instance_metadata("1.2.1", "1.2.1.1", "1.2.9")
 
 
 @pytest.mark.parametrize("packed", [False, True])
