@@ -91,6 +91,11 @@ def read_file_meta(buffer: Buffer) -> FileMeta:
     return FileMeta(**uids, source_ae_title=text.get(0x00020016, ""), length=length)
 
 
+def names_instance(file_meta: Buffer, sop_instance_uid: str) -> bool:
+    """Whether what `write_file_meta` made is of this SOP Instance; quicker than reading all of it."""
+    return _short_element(0x0003, b"UI", sop_instance_uid) in bytes(file_meta)
+
+
 def _short_element(number: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii", "replace")
     if len(value) % 2:

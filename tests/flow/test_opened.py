@@ -4,8 +4,7 @@ import pytest
 
 from archive.errors import Damaged
 from archive.flow.opened import Opened
-from archive.index.located import Located
-from archive.index.packed import PackPlace
+from archive.index.located import Located, PackPlace
 from tests.pack.build import Made, make_instance
 
 
