@@ -51,16 +51,30 @@ def test_no_number_is_given_twice_over_processes(tmp_path: Path) -> None:
     take = (
         "import sys; from pathlib import Path; from archive.pack.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]), bytes(16), sys.argv[2])\n"
-        "print(*[journal.next_sequence() for _ in range(300)])\n"
+        "print('ready', flush=True), sys.stdin.read()\n"
+        "print(*[journal.next_sequence() for _ in range(3000)])\n"
     )
     running = [
-        subprocess.Popen([sys.executable, "-c", take, str(tmp_path / "journal"), f"slot-{n}"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        subprocess.Popen(
+            [sys.executable, "-c", take, str(tmp_path / "journal"), f"slot-{n}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
         for n in range(3)
     ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:  # all at once
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
     each = [[int(word) for word in process.communicate(timeout=30)[0].split()] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
     assert all(numbers == sorted(numbers) for numbers in each)
-    assert sorted(sum(each, [])) == list(range(1, 901))
+    assert sorted(sum(each, [])) == list(range(1, 9001))
 
 
 def test_numbers_are_raised_and_never_lowered(open_journal: Open) -> None:
