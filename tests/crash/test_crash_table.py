@@ -440,3 +440,17 @@ def flip(file: Path, where: bytes) -> None:
     assert content.count(where) == 1
     content[content.index(where) + len(where) - 1] ^= 1
     file.write_bytes(content)
+
+
+def test_V2_the_planned_pack_rests_and_is_damaged(data: Path) -> None:
+    with living(settings_of(data)) as life:
+        life.send(first := make_object(1, 1, 1))
+        life.packer.pack_now()
+    [pack] = pack_files(data)
+    with open(pack, "r+b") as file:
+        file.truncate(pack.stat().st_size - 1)
+    assert len(rebuild_index(settings_of(data)).damaged) == 1
+    with living(settings_of(data)) as life:
+        life.packer.pack_now()
+        life.assert_served([first])
+    assert [path.name[:12] for path in pack_files(data)] == ["000000000001", "000000000002"]
