@@ -34,17 +34,25 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     """Receive over DIMSE until `stop`."""
     from archive.dimse.server import Server
     from archive.dimse.slots import AssociationSlots
+    from archive.flow.derived import counters_folder
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
+    from archive.node.counters import WRITE_SECONDS, CountersFile, forget_missing_workers
 
     with contextlib.closing(Home(settings, order["name"])) as home:
         home.index.check_readers()
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
         server = Server(settings, listener, Ingest(home), slots)
+        folder = counters_folder(settings)
+        forget_missing_workers(folder, "dimse", settings.dimse.workers)
+        counters = CountersFile(folder, order["name"], server.counters.snapshot)
+        counters.write()
         server.start()
         say({"ready": True})
-        stop.wait()
+        while not stop.wait(WRITE_SECONDS):
+            counters.write()
         server.stop()
+        counters.write()
 
 
 def run_web(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:

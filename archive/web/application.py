@@ -6,6 +6,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from archive.flow.derived import counters_folder
 from archive.flow.home import Home
 from archive.flow.query import Search
 from archive.flow.retrieve import Retrieval
@@ -14,7 +15,7 @@ from archive.web.cors import add_common_headers, preflight
 from archive.web.counters import TRANSACTIONS, Counters
 from archive.web.errors import problem, problem_of
 from archive.web.readiness import checks_of, figures_of
-from archive.web.services import DICOMWEB, SERVICES, Services, counters_folder
+from archive.web.services import DICOMWEB, SERVICES, Services
 from archive.web.threads import Threads
 from archive.web.viewer import Viewer
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from archive.dicom.json import loads
 from archive.errors import ArchiveError, Unavailable
+from archive.flow.derived import counters_folder
 from archive.flow.home import Home
-from archive.web.services import Check, Figure, counters_folder
+from archive.web.services import Check, Figure
 
 
 def checks_of(home: Home) -> list[Check]:

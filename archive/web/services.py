@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 
@@ -67,11 +66,6 @@ class Services:
     figures: Callable[[], list[Figure]]
     threads: Threads
     counters: Counters
-
-
-def counters_folder(settings: Settings) -> Path:
-    """Where the workers of a node keep their counters; it may be deleted while the node is stopped."""
-    return settings.node.data / "derived" / "counters"
 
 
 SERVICES = web.AppKey("services", Services)

@@ -4,6 +4,7 @@ import re
 
 from archive.dicom import attributes
 from archive.dimse import status
+from archive.dimse.counters import Counters
 from archive.web import metrics
 from tests.kit import ROOT
 
@@ -32,7 +33,9 @@ def test_operations_names_every_metric() -> None:
     http = re.findall(r'(Counter|Gauge|Histogram)MetricFamily\(\s*f"\{PREFIX\}([a-z_]+)"', code)
     families = {metrics.PREFIX + name + ("_total" if kind == "Counter" else "") for kind, name in http}
     assert len(families) == 8
-    assert {name for name in named if not name.endswith("_")} == figures | families
+    kinds = {name: name if name.endswith("_open") else f"{name}_total" for name in Counters().snapshot()}
+    dimse = {f"{metrics.PREFIX}dimse_{kind}" for kind in kinds.values()}
+    assert {name for name in named if not name.endswith("_")} == figures | families | dimse
 
 
 def test_every_room_and_every_decision_has_its_page_and_is_indexed() -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from archive.config import Settings
 from archive.dicom.frames import PixelData
+from archive.flow.derived import counters_folder
 from archive.web.application import application_of
 from archive.web.counters import Counters
-from archive.web.services import Check, Figure, Services, counters_folder
+from archive.web.services import Check, Figure, Services
 from archive.web.threads import Threads
 from archive.web.worker import serve
 from tests.dicom.build import UNDEFINED, delimited, element, identity, item

@@ -62,9 +62,10 @@ def _work(listener: socket.socket, data: Path, number: int, ready: "multiprocess
     from typing import Any, cast
 
     from archive.config import Settings
+    from archive.flow.derived import counters_folder
     from archive.web.application import application_of
     from archive.web.counters import Counters
-    from archive.web.services import Services, counters_folder
+    from archive.web.services import Services
     from archive.web.threads import Threads
     from archive.web.worker import serve
     from tests.web.conftest import example_instances
