@@ -9,7 +9,7 @@ from pathlib import Path
 from archive.disk import LOCAL_DISK, Disk
 from archive.errors import Damaged, NotFound
 from archive.pack.checksum import BLOCK_BYTES, crc32
-from archive.pack.frame import ALIGNMENT, HEADER_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader
+from archive.pack.frame import ALIGNMENT, HEADER_BYTES, RECORD_MAGIC, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader
 from archive.pack.journal import Journal, Location
 
 
@@ -172,8 +172,9 @@ def _walk(number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payloa
         if header is None or at + header.descriptor_offset + header.descriptor_length > size:
             found = _next_header(mapped, view, epoch, at + ALIGNMENT)
             if found is None:
-                # What carries this life's epoch and is no whole header was torn or damaged; zeros and an earlier life are the end.
-                if bytes(view[at + 8 : at + 24]) == epoch:
+                # Zeros, and whole headers of an earlier life, are the end; a header of this life or of none was torn or damaged.
+                start, found_epoch = bytes(view[at : at + 4]), bytes(view[at + 8 : at + 24])
+                if found_epoch == epoch or start == RECORD_MAGIC and RecordHeader.unpack(view[at : at + HEADER_BYTES], found_epoch) is None:
                     yield Gap(Location(number, at), size - at)
                 return
             yield Gap(Location(number, at), found - at)
