@@ -15,7 +15,8 @@ from archive.pack.checksum import BLOCK_BYTES, crc32
 from archive.pack.descriptor import Deletion, Revision
 from archive.pack.locator import CRC_OFFSET
 from archive.pack.pack_reader import read_tail
-from tests.kit import ROOT
+from tests.cli.archives import packs, verb, write_study
+from tests.kit import ROOT, data_set_bytes, part10_data_set
 from tests.pack.build import NODE_HEX, Made, flipped, make_instance, make_pack, read_from
 
 DELETION = Deletion(Revision(NODE_HEX, 90), 1_700_000_000_000_000, "cli", [(Revision(NODE_HEX, 77), "1.2.3.4.77")])
@@ -93,6 +94,18 @@ def test_nothing_is_written_over(lay: Callable[..., Path], tmp_path: Path) -> No
     done = unpack(lay(), tmp_path / "out", exit_code=1)
     assert f"not written: {mine} exists" in done.stderr
     assert files(tmp_path / "out") == OBJECTS | {next(iter(OBJECTS)): b"mine"}
+
+
+def test_what_a_node_packed_comes_out_byte_for_byte(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", 2)
+    verb(tmp_path / "data", "import", study.folder)
+    verb(tmp_path / "data", "pack", "--now")
+    (path,) = packs(tmp_path / "data")
+    assert unpack(path, tmp_path / "out").stderr == ""
+    found = sorted(part10_data_set(data) for data in files(tmp_path / "out").values())
+    assert found == sorted(data_set_bytes(data_set) for data_set in study.data_sets)
+    lines = [loads(line) for line in unpack("--metadata", path).stdout.splitlines()]
+    assert [line["00080018"]["Value"] for line in lines] == [[d.SOPInstanceUID] for d in study.data_sets]
 
 
 # --- damage

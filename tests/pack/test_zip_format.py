@@ -102,8 +102,8 @@ def test_zipfile_and_unzip_read_entries_beyond_4_gib(tmp_path: Path) -> None:
     assert "No errors detected" in done.stdout
 
 
-@pytest.mark.parametrize("entries", [0xFFFF, 0x10000])
-def test_more_entries_than_16_bits_count(tmp_path: Path, entries: int) -> None:
+def test_more_entries_than_16_bits_count(tmp_path: Path) -> None:
+    entries = 0x10000
     path = tmp_path / "many.zip"
     made: list[tuple[Entry, int]] = []
     at = 0
