@@ -6,20 +6,24 @@ It changes nothing and may run beside a working node: what moves while it looks 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from archive.config import Settings
 from archive.errors import ArchiveError, Damaged, NotFound, Unavailable
 from archive.flow.home import Home
+from archive.index.environment import Transaction
+from archive.index.located import DIGEST_CHARACTERS, Located
 from archive.index.packed import TABLES as PACKED_TABLES
-from archive.index.packed import PackInfo
+from archive.index.packed import Extent, PackInfo
 from archive.index.pending import TABLES as PENDING_TABLES
 from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
-from archive.pack.descriptor import Revision
+from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.frame import Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
 from archive.pack.pack_reader import PackTail
+from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 from archive.tier.tails import read_pack_tail
 
 Severity = Literal["damage", "unreferenced"]
@@ -59,9 +63,11 @@ class _Check:
 
     def run(self) -> Iterator[Finding]:
         yield from self._tables()
-        yield from self._packs()
-        yield from self._tier()
-        yield from self._journal()
+        for what, findings in (("packs", self._packs()), ("the tier", self._tier()), ("the journal", self._journal())):
+            try:
+                yield from findings
+            except Damaged as error:  # Of the index: what it describes could not be looked at.
+                yield Finding("damage", f"index of {what}", str(error))
 
     # --- the index itself
 
@@ -105,13 +111,15 @@ class _Check:
             yield Finding("damage", item, f"its SHA-256 is {digest}, not the one in its name")
         with self._packed.environment.reading() as t:
             known = list(self._packed.block_crcs(t, info.pack_id))
-        bad = [n for n, (a, b) in enumerate(zip(crcs, known, strict=True)) if a != b]
+        bad = [n for n, (a, b) in enumerate(zip_longest(crcs, known)) if a != b]
         if bad:
             yield Finding("damage", item, f"blocks {bad} of 256 KiB do not match the CRCs in the index")
+            yield from self._hit(info, bad)
         tail = read_pack_tail(tier, info.name)
-        if bad or digest != info.name.digest:
-            yield from self._hit(item, tail, bad)
-        yield from self._index_of(info, tail)
+        try:
+            yield from self._index_of(info, tail)
+        except Damaged as error:
+            yield Finding("damage", f"index of {item}", str(error))
 
     def _read(self, info: PackInfo) -> tuple[list[int], str]:
         blocks, whole = BlockCrcs(), hashlib.sha256()
@@ -121,29 +129,34 @@ class _Check:
             blocks.update(memoryview(data)[: max(0, info.covered - offset)])
         return blocks.finish(), whole.hexdigest()
 
-    @staticmethod
-    def _hit(item: str, tail: PackTail, bad: list[int]) -> Iterator[Finding]:
-        """Instances that share a damaged block."""
-        for series in tail.series:
-            for offset, d in series.instances:
-                if any(offset < (n + 1) * BLOCK_BYTES and n * BLOCK_BYTES < offset + d.length for n in bad):
-                    yield Finding("damage", f"instance {d.sop_instance_uid}", f"shares a damaged block of {item}: refused until repaired")
+    def _instances(self, t: Transaction, info: PackInfo) -> list[Located]:
+        """What the index says is in a pack."""
+        return [i for _, i in self._packed.instances(t, Extent(info.pack_id, 0, INSTANCES_PER_PACK_MAX, 0, 0, 0))]
+
+    def _hit(self, info: PackInfo, bad: list[int]) -> Iterator[Finding]:
+        """Instances that share a damaged block; by the index, for the pack's own may be what is damaged."""
+        with self._packed.environment.reading() as t:
+            instances = self._instances(t, info)
+        for i in instances:
+            if any(i.place[1] < (n + 1) * BLOCK_BYTES and n * BLOCK_BYTES < i.place[1] + i.length for n in bad):
+                detail = f"shares a damaged block of pack {info.name}: refused until repaired"
+                yield Finding("damage", f"instance {i.sop_instance_uid}", detail)
 
     def _index_of(self, info: PackInfo, tail: PackTail) -> Iterator[Finding]:
         """The index's rows of a pack against its tail."""
-        wanted: dict[Revision, tuple[int, int, int]] = {
-            d.revision: (offset, d.length, d.crc) for s in tail.series for offset, d in s.instances
-        }
-        uids = {d.revision: d.sop_instance_uid for s in tail.series for _, d in s.instances}
+        wanted = {d.revision: (offset, d) for s in tail.series for offset, d in s.instances}
         with self._packed.environment.reading() as t:
-            for revision, (offset, length, crc) in wanted.items():
-                found = [i for i in self._packed.find(t, uids[revision]) if i.revision == revision]
-                here = [(i.place[1], i.length, i.crc) for i in found if i.place[0] == info.pack_id]
-                item = f"instance {uids[revision]}"
+            for revision, (offset, d) in wanted.items():
+                found = [i for i in self._packed.find(t, d.sop_instance_uid) if i.revision == revision]
+                here = [_of_located(i) for i in found if i.place[0] == info.pack_id]
+                item = f"instance {d.sop_instance_uid}"
                 if not found and not self._packed.is_revision_deleted(t, revision):
                     yield Finding("damage", item, f"is in {info.name} and not in the index: run rebuild-index")
-                elif here and (offset, length, crc) not in here:
+                elif here and _of_descriptor(offset, d) not in here:
                     yield Finding("damage", item, f"the index is stale about its place in {info.name}: run rebuild-index")
+            for i in self._instances(t, info):
+                if i.revision not in wanted:
+                    yield Finding("damage", f"instance {i.sop_instance_uid}", f"is in the index and not in {info.name}: run rebuild-index")
 
     # --- what the index does not name
 
@@ -223,3 +236,14 @@ class _Check:
     def _is_pending(self, sequence: int) -> bool:
         with self._pending.environment.reading() as t:
             return self._pending.get(t, sequence) is not None
+
+
+def _of_located(i: Located) -> tuple[object, ...]:
+    """What index and pack have to agree about."""
+    uids = (i.study_instance_uid, i.series_instance_uid, i.sop_class_uid, i.transfer_syntax_uid)
+    return (i.place[1], i.length, i.data_set_offset, i.crc, i.digest, i.received_us, i.pixels, *uids)
+
+
+def _of_descriptor(offset: int, d: InstanceDescriptor) -> tuple[object, ...]:
+    uids = (d.study_instance_uid, d.series_instance_uid, d.sop_class_uid, d.transfer_syntax_uid)
+    return (offset, d.length, d.data_set_offset, d.crc, d.digest[:DIGEST_CHARACTERS], d.received_us, d.pixels, *uids)
