@@ -34,6 +34,8 @@ class MappedPack:
             self._mapped: mmap.mmap = disk.map_read(fd, length)
         finally:
             disk.close(fd)
+        if len(block_crcs) != -(-info.covered // BLOCK_BYTES):
+            raise Damaged(f"the index has {len(block_crcs)} block CRCs of pack {info.name}; stop the node and run rebuild-index")
         self._info, self._crcs = info, block_crcs
         self._view = memoryview(self._mapped)
         self._checked = bytearray(len(block_crcs))
