@@ -21,7 +21,7 @@ def test_an_old_python_is_named(tmp_path: Path) -> None:
     project, programs = tmp_path / "project", tmp_path / "bin"
     (project / "locks").mkdir(parents=True)
     programs.mkdir()
-    for name in ("scripts/setup", "pyproject.toml", "locks/development.txt"):
+    for name in ("scripts/setup", "pyproject.toml", "locks/development.txt", "locks/build.txt"):
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, project / name)
     for program in ("bash", "env", "dirname", "cat", "sha256sum", "flock", "rm"):
