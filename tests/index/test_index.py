@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,18 +59,44 @@ def test_an_instance_is_found_at_each_step_of_its_way(open_index: Callable[..., 
 
 
 def test_an_instance_that_moves_while_it_is_looked_up_is_found(open_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packer commits and forgets between the two looks."""
+    """The packer commits and forgets it between the two looks."""
     index, made = open_index(), make_instance(1)
     accept(index, made)
-    find = index.packed.find
+    looks: list[str] = []
 
-    def find_after_the_packer(t: object, uid: str) -> object:
-        forget(index, made)
-        return find(t, uid)  # type: ignore[arg-type]
+    def then_move(name: str, find: Callable[..., Any]) -> Callable[..., Any]:
+        def look(t: object, uid: str) -> Any:
+            found = find(t, uid)
+            looks.append(name)
+            if len(looks) == 1:
+                commit(index, made)
+                forget(index, made)
+            return found
 
-    commit(index, made)
-    monkeypatch.setattr(index.packed, "find", find_after_the_packer)
+        return look
+
+    monkeypatch.setattr(index.pending, "find", then_move("pending", index.pending.find))
+    monkeypatch.setattr(index.packed, "find", then_move("packed", index.packed.find))
     assert len(index.revisions(made.descriptor.sop_instance_uid)) == 1
+    assert set(looks) == {"pending", "packed"}
+
+
+def test_uids_whose_hashes_collide_are_told_apart(open_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("pending", "packed", "packed_writer"):
+        monkeypatch.setattr(f"archive.index.{room}.hash_uid", lambda uid: b"collides")
+    index = open_index()
+    waiting, resting = [make_instance(n) for n in (1, 2)], [make_instance(n, study="1.5", series="1.5.1") for n in (3, 4)]
+    accept(index, *waiting)
+    commit(index, *resting)
+    for made in (*waiting, *resting):
+        (found,) = index.revisions(made.descriptor.sop_instance_uid)
+        d = made.descriptor
+        assert (found.sop_instance_uid, found.series_instance_uid, found.revision) == (
+            d.sop_instance_uid,
+            d.series_instance_uid,
+            d.revision,
+        )
+    assert index.revisions("1.2.3.4.99") == []
 
 
 @pytest.mark.parametrize(("served", "sequence"), [("first", 1), ("last", 3)])

@@ -82,7 +82,8 @@ def test_its_length_is_known_before_and_its_digest_after() -> None:
     assert writer.digest == hashlib.sha256(data).hexdigest()
 
 
-def test_equal_content_gives_equal_bytes(pack: MadePack) -> None:
+def test_equal_content_gives_equal_bytes(pack: MadePack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1e9)  # at another time
     assert make_pack(INSTANCES, [DELETION]).data == pack.data
     flagged = [(made, False) for made in FIRST]
     pieces = [b"".join(bytes(p) for p in pack_writer(flagged).stream(reader_of(flagged, size))) for size in (1, 4096)]

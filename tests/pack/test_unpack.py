@@ -122,6 +122,13 @@ def test_a_damaged_object_is_named_and_not_written_and_the_rest_is(lay: Callable
     assert files(tmp_path / "out") == {name: data for name, data in OBJECTS.items() if name != bad}
 
 
+def test_the_digest_of_the_data_set_is_compared(lay: Callable[..., Path]) -> None:
+    other = replace(OTHER, descriptor=replace(OTHER.descriptor, digest="0" * 64))
+    done = unpack(lay(make_pack([FIRST[0], other]).data, renamed=True), exit_code=1)
+    assert "1.5/1.5.1/1.5.1.5.dcm: does not match the SHA-256 of its data set" in done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_bytes_between_the_objects_are_checked_too(lay: Callable[..., Path]) -> None:
     done = unpack(lay(flipped(PACK.data, 10), renamed=True), exit_code=1)
     assert "block 0 (bytes 0 to 262143) does not match its CRC" in done.stderr
