@@ -182,6 +182,8 @@ class _Recovery:
         self._last_sequence = max(self._last_sequence, header.sequence)
         if header.kind == Kind.INSTANCE:
             return self._take_instance(t, packed, item)
+        if header.kind == Kind.END:
+            return False
         if item.damage:
             self._report.damaged.append(f"journal record {header.sequence} (kind {header.kind}): {item.damage}; its segment is kept")
             self._pending.keep(t, item.location.segment)

@@ -28,6 +28,7 @@ class Kind(IntEnum):
     DELETION = 2
     PLAN = 3
     VOID = 4
+    END = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
+from archive.errors import Exhausted
 from archive.pack.checksum import crc32
 from archive.pack.frame import PAGE_BYTES
 from archive.pack.segment import LargeRecord, Segment
@@ -196,6 +197,8 @@ class Journal:
             segment.drop(self._rename_sealed)
 
     def _rename_sealed(self, segment: Segment) -> None:
+        with contextlib.suppress(OSError, Exhausted):  # Nothing is lost without it.
+            segment.end_here()
         self.disk.rename(segment.path, self._sealed / f"{segment.header.number:012d}.seg")
 
     def seal_left_over(self, mine: Callable[[str], bool]) -> None:

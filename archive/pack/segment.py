@@ -10,7 +10,7 @@ from pathlib import Path
 from archive.disk import Bytes, Disk
 from archive.errors import Exhausted
 from archive.pack.checksum import BlockCrcs, crc32, crc32_of_blocks
-from archive.pack.frame import HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader, align
+from archive.pack.frame import HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, Kind, RecordHeader, SegmentHeader, align
 
 EPOCH_BYTES = 16
 
@@ -129,6 +129,11 @@ class Segment:
         self.end = offset + header.total_length
         return offset
 
+    def end_here(self) -> None:
+        """Say that nothing follows, so that damage in the last record is not taken for one that was being written."""
+        if not self.syncer.failed:
+            self.append(Kind.END, 0, 0, [], crc32(b""), b"")
+
     def hold(self) -> None:
         with self._lock:
             self._users += 1
@@ -180,7 +185,8 @@ class LargeRecord:
         header = RecordHeader(kind, 0, self._header.epoch, sequence, self.length, len(descriptor), now_us(), payload_crc, crc32(descriptor))
         offset = SEGMENT_HEADER_BYTES
         padding = bytes(header.total_length - HEADER_BYTES - self.length - len(descriptor))
-        self._disk.write(self._fd, [descriptor, padding], offset + header.descriptor_offset)
+        end = RecordHeader(Kind.END, 0, self._header.epoch, 0, 0, 0, now_us(), crc32(b""), crc32(b""))
+        self._disk.write(self._fd, [descriptor, padding, end.pack()], offset + header.descriptor_offset)
         self._disk.sync(self._fd)
         self._disk.write(self._fd, [self._header.pack(), header.pack()], 0)
         self._disk.sync(self._fd)

@@ -143,7 +143,8 @@ def append_instance(journal: Journal, made: Made) -> Location:
 
 def whole_sequences(path: Path, number: int = 1) -> list[int]:
     """Sequences of the records of a segment that are whole."""
-    return [f.header.sequence for f in scan_segment(number, path, lambda _: True) if isinstance(f, Found) and not f.damage]
+    found = [f for f in scan_segment(number, path, lambda _: True) if isinstance(f, Found) and not f.damage]
+    return [f.header.sequence for f in found if f.header.kind != Kind.END]
 
 
 class RecordingDisk(Disk):

@@ -204,7 +204,8 @@ def test_a_large_object_gets_its_headers_last_and_then_its_name(tmp_path: Path) 
     ]
     record.seal()
     record.close()
-    (found,) = list(scan_segment(2, tmp_path / "2.seg", lambda _: True))
+    found, end = list(scan_segment(2, tmp_path / "2.seg", lambda _: True))
+    assert isinstance(end, Found) and end.header.kind == Kind.END
     assert isinstance(found, Found)
     assert (found.header.sequence, found.payload, found.descriptor, found.damage) == (7, PAYLOAD, b'{"a":1}', "")
 
