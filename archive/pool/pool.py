@@ -45,6 +45,8 @@ class MappedPack:
         if offset < 0 or length < 0 or offset + length > self._info.covered:
             raise Damaged(f"bytes {offset}..{offset + length} of pack {self._info.name} lie outside of what its CRCs cover")
         populate(self._mapped, offset, length)
+        if self._mapped.size() != self._info.length:  # Zeros would stand behind its new end, up to the end of the page.
+            raise Damaged(f"pack {self._info.name} is {self._mapped.size()} bytes long by now, should be {self._info.length}")
         for block in range(offset // BLOCK_BYTES, -(-(offset + length) // BLOCK_BYTES)):
             if not self._checked[block]:
                 self._check(block)
