@@ -49,13 +49,18 @@ def is_missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def require(program: str) -> str:
-    """Path of a program outside of the project; skips the test (or fails it, in CI) without it.
+def find_program(program: str) -> str | None:
+    """Path of a program outside of the project.
 
     Programs of .venv are not meant: pynetdicom puts an `echoscu` and a `storescu` of its own there.
     """
     folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if Path(folder) != PROGRAM.parent]
-    found = shutil.which(program, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
+    return shutil.which(program, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
+
+
+def require(program: str) -> str:
+    """As `find_program`; skips the test (or fails it, in CI) without the program."""
+    found = find_program(program)
     if found is None:
         is_missing(f"{program} is not installed")
     return found
