@@ -40,7 +40,7 @@ class NodeSection(Section):
         _host_name(), "Name of this node; its packs lie in a folder of this name.", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$"
     )
     data: Path = setting(Path("var"), "Folder of journal, index, pool, derived data and (embedded tier) packs.")
-    tier: str = setting("", "Where packs rest: file:///dir; empty: packs/ inside the data folder.")
+    tier: str = setting("", "Where packs rest: file:///dir, webhdfs://host:port[,host:port]/dir; empty: packs/ inside the data folder.")
     host: str = setting("127.0.0.1", "Address that the DICOM and HTTP ports are bound to.")
     open: bool = setting(False, "The explicit word that a node bound beyond loopback may serve every caller.")
 
@@ -72,12 +72,31 @@ class WebSection(Section):
     viewer: Path = setting(Path("viewer"), "Folder of the built OHIF viewer; relative to the data folder; served at / where it exists.")
 
 
+class WebhdfsSection(Section):
+    user: str = setting("", "User on HDFS (user.name); empty: the one that the node runs as.")
+    kerberos: bool = setting(False, "Authenticate by Kerberos; needs the extra dicom-archive[kerberos].")
+    data_nodes: list[str] = setting(
+        [], "DataNodes that are reached elsewhere than they say: NAME=HOST, NAME=HOST:PORT or NAME:PORT=HOST:PORT."
+    )
+    connect_seconds: float = setting(3.0, "Wait for a connection.", "seconds", gt=0)
+    answer_seconds: float = setting(10.0, "Wait for an answer, and for its next bytes.", "seconds", gt=0)
+    commit_seconds: float = setting(120.0, "Wait until DataNodes confirm a pack, and until it has its replicas.", "seconds", gt=0)
+    read_patience_seconds: float = setting(5.0, "What is read is tried again for so long where HDFS does not answer.", "seconds", ge=0)
+    write_patience_seconds: float = setting(60.0, "The steps of a write are tried again for so long.", "seconds", ge=0)
+    replicas_min: int = setting(2, "Live replicas of every block before a pack counts as resting.", "replicas", ge=1)
+    block_bytes: int = setting(0, "Block size of packs; 0: as the cluster has it.", "bytes", ge=0, multiple_of=512)
+    reads_max: int = setting(16, "Ranged reads at once in one process.", "reads", ge=1)
+    in_flight_seconds_max: float = setting(
+        604800.0, "Uploads of other nodes that were left unfinished so long are removed.", "seconds", ge=3600
+    )
+
+
 class JournalSection(Section):
     bytes_max: int = setting(8 * GIB, "Most bytes waiting in the journal; at it C-STORE answers 0xA700.", "bytes", ge=64 * MIB)
     segment_bytes: int = setting(64 * MIB, "Size of a journal segment.", "bytes", ge=MIB, le=4 * GIB)
     large_bytes: int = setting(4 * MIB, "Objects larger than this stream to a segment of their own.", "bytes", ge=64 * 1024)
     free_bytes_min: int = setting(64 * MIB, "Free disk space below which nothing is accepted.", "bytes", ge=0)
-    spare_segments_max: int = setting(4, "Released segments kept for recycling.", "segments", ge=0)
+    spare_segments_max: int = setting(4, "Segments kept ready: released ones, and new ones whose blocks are written.", "segments", ge=0)
 
 
 class PackerSection(Section):
@@ -91,6 +110,18 @@ class IndexSection(Section):
     map_bytes_max: int = setting(256 * GIB, "Largest size of the index file (address space, not disk).", "bytes", ge=16 * MIB)
     revision_served: Literal["first", "last"] = setting("first", "Which object is served where several came under one SOP Instance UID.")
     revision_refused: bool = setting(False, "Refuse a different object under a known SOP Instance UID (0x0111) instead of keeping it.")
+
+
+class PoolSection(Section):
+    bytes_max: int = setting(32 * GIB, "Bound of pool/, where packs of a tier on other machines come near.", "bytes", ge=16 * MIB)
+    extent_bytes: int = setting(
+        4 * MIB, "Packs come near in pieces of this size.", "bytes", ge=256 * 1024, le=64 * MIB, multiple_of=256 * 1024
+    )
+    free_bytes_min: int = setting(GIB, "Free disk space below which the pool gives up some of its own.", "bytes", ge=0)
+    ahead_bytes_max: int = setting(256 * MIB, "Most of a series that is read ahead of its reader.", "bytes", ge=0)
+    reads_max: int = setting(8, "Ranged reads of one process at once.", "reads", ge=2, le=64)
+    ahead_reads_max: int = setting(3, "As many of them may read ahead.", "reads", ge=1, le=64)
+    wait_seconds_max: float = setting(10.0, "A reader whose bytes do not come in this time is told to try again later.", "seconds", gt=0)
 
 
 class LimitsSection(Section):
@@ -108,9 +139,11 @@ class Settings(Section):
     node: NodeSection = NodeSection()
     dimse: DimseSection = DimseSection()
     web: WebSection = WebSection()
+    webhdfs: WebhdfsSection = WebhdfsSection()
     journal: JournalSection = JournalSection()
     packer: PackerSection = PackerSection()
     index: IndexSection = IndexSection()
+    pool: PoolSection = PoolSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
     peers: dict[str, str] = Field({}, description="Remote AEs by title, as HOST:PORT.")

@@ -72,11 +72,19 @@ class Packer:
                 with self._lock:
                     self._resume(stop)
                     self._pack(self._ready(), stop)
+                self._prepare_journal()
                 self._say("")
                 pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
                 self._say(f"packing {'stopped' if isinstance(error, NumberTaken) else 'failed'}: {error}")
                 pause = RETRY_SECONDS
+
+    def _prepare_journal(self) -> None:
+        """Where objects come in by more than a few, have segments ready whose blocks are written."""
+        limits = self._home.settings.journal
+        room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
+        if self._home.waiting()[1] * 8 >= limits.segment_bytes and room > 16 * limits.segment_bytes:
+            self._home.journal.make_spare()
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:

@@ -22,6 +22,7 @@ from archive.pack.checksum import crc32
 from archive.pack.frame import PAGE_BYTES
 from archive.pack.segment import LargeRecord, Segment
 
+ZEROS_BYTES = 1 << 20
 _COUNTERS = struct.Struct("<QQ")
 _NAME = re.compile(r"^(\d{12})(?:\.([A-Za-z0-9-]+))?\.seg$")
 
@@ -187,8 +188,36 @@ class Journal:
                 segment = Segment.start(self.disk, spare, path, number, self.node, self._segment_bytes, fd)
                 self.disk.lock(fd, shared=True)
                 return segment
+            if alone and self.disk.size(fd) != self._segment_bytes:
+                with contextlib.suppress(FileNotFoundError):
+                    self.disk.unlink(spare)  # Of a time when segments had another size.
             self.disk.close(fd)
         return None
+
+    def make_spare(self) -> bool:
+        """One more spare, unless there are enough; its blocks are written, not only reserved.
+
+        Syncing a record into blocks that were only reserved costs a commit of the file system's own journal each time.
+        """
+        if len(self.disk.list_folder(self._spare)) >= self._spare_max:
+            return False
+        with self._lock:
+            number = self._next_segment_locked()
+        part = self._incoming / f"{number:012d}.part"
+        fd = self.disk.create(part)
+        try:
+            zeros = bytes(min(ZEROS_BYTES, self._segment_bytes))
+            for offset in range(0, self._segment_bytes, len(zeros)):
+                self.disk.write(fd, [zeros[: self._segment_bytes - offset]], offset)
+            self.disk.sync(fd)
+            self.disk.rename(part, self._spare / f"{number:012d}.seg")
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                self.disk.unlink(part)
+            raise
+        finally:
+            self.disk.close(fd)
+        return True
 
     def _seal(self) -> None:
         """Append to it no more; its name changes when its last record is done with."""

@@ -294,3 +294,39 @@ def test_two_writers_do_not_take_one_spare_segment(open_journal: Open, done_with
     assert len({path.stat().st_ino for path in segments.values()}) == 2
     assert sorted(sum((whole_sequences(path, number) for number, path in segments.items()), [])) == [4, 5]
     assert names(slow)["spare"] == []
+
+
+# --- spares made ahead
+
+
+def test_spares_are_made_ahead_up_to_a_bound_and_used(open_journal: Open) -> None:
+    journal = open_journal(spare_segments_max=2)
+    assert [journal.make_spare() for _ in range(3)] == [True, True, False]
+    made = names(journal)["spare"]
+    assert names(journal)["incoming"] == []
+    for name in made:
+        file = (journal.folder / "spare" / name).stat()
+        assert file.st_size == SEGMENT_BYTES
+        assert file.st_blocks * 512 >= SEGMENT_BYTES
+    fill(journal, 1)
+    assert names(journal)["spare"] == made[1:]
+
+
+def test_a_spare_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    class Full(Disk):
+        def sync(self, fd: int) -> None:
+            raise OSError(errno.EIO, "broken")
+
+    journal = Journal(tmp_path / "journal", NODE, "a", SEGMENT_BYTES, disk=Full())
+    with pytest.raises(OSError, match="broken"):
+        journal.make_spare()
+    assert names(journal)["spare"] == names(journal)["incoming"] == []
+    journal.close()
+
+
+def test_a_spare_of_another_size_is_removed(open_journal: Open) -> None:
+    open_journal("a").make_spare()
+    journal = open_journal("b", segment_bytes=2 * SEGMENT_BYTES)
+    fill(journal, 1)
+    assert names(journal)["spare"] == []
+    assert len(names(journal)["open"]) == 1
