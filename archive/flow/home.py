@@ -41,7 +41,7 @@ class Home:
         j = settings.journal
         self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, disk)
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
-        self.tier = open_tier(settings.node.tier, data / "packs", disk)
+        self.tier = open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs)
         self.pool = Pool(self.tier, disk)
         self._room_until = 0.0
 

@@ -1,0 +1,140 @@
+"""Bytes to and from DataNodes. Each transfer is a connection of its own: a DataNode closes it after its answer."""
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from archive.config import WebhdfsSection
+from archive.disk import Bytes
+from archive.errors import ArchiveError, Unavailable, WrongUse
+from archive.tier.webhdfs_answers import error_of, exception_of
+
+ERROR_BYTES_MAX = 1 << 16
+LET_GO_SECONDS = 5.0
+
+
+class DataNodes:
+    """The DataNodes that NameNodes redirect to.
+
+    Parameters
+    ----------
+    settings : WebhdfsSection
+        `data_nodes` maps names that do not resolve here, as those of containers; time-outs.
+    """
+
+    def __init__(self, settings: WebhdfsSection) -> None:
+        self._settings = settings
+        self._mapped = dict(_mapping(row) for row in settings.data_nodes)
+
+    def _connect(self, location: str) -> tuple[http.client.HTTPConnection, str]:
+        """A connection, and what to ask for on it."""
+        parts = urlsplit(location)
+        if parts.scheme != "http" or not parts.hostname or not parts.port:
+            raise Unavailable(f"HDFS redirects to {location}, which is no http:// address with a port")
+        host, port = parts.hostname, parts.port
+        mapped = self._mapped.get(f"{host}:{port}") or self._mapped.get(host) or ""
+        if mapped:
+            host, _, given = mapped.partition(":")
+            port = int(given or port)
+        connection = http.client.HTTPConnection(host, port, timeout=self._settings.connect_seconds)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise Unavailable(f"DataNode {parts.netloc}{f' (as {mapped})' if mapped else ''}: {_text(error)}") from error
+        connection.sock.settimeout(self._settings.answer_seconds)
+        return connection, f"{parts.path}?{parts.query}"
+
+    @contextlib.contextmanager
+    def get(self, location: str) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a GET, its body not read yet; whoever reads it counts, for a body that is cut short raises nothing.
+
+        Raises
+        ------
+        NotFound, Unavailable
+            It is no success.
+        """
+        connection, target = self._connect(location)
+        try:
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise _refusal(location, answer)
+            yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
+        finally:
+            connection.close()
+
+    def put(self, location: str, length: int, chunks: Iterable[Bytes]) -> None:
+        """Write a file of exactly this length, known to the DataNode before the first byte; the 201 that ends it is waited for.
+
+        Whatever ends it before leaves a file on HDFS that is cut short and looks whole. When this raises, that file is there as far as it
+        ever will be, so that it can be deleted.
+        """
+        connection, target = self._connect(location)
+        try:
+            connection.putrequest("PUT", target, skip_accept_encoding=True)
+            connection.putheader("Content-Type", "application/octet-stream")
+            connection.putheader("Content-Length", str(length))
+            try:
+                connection.endheaders()
+            except OSError as error:
+                raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
+            for chunk in chunks:  # what it raises is its own and goes out as it is
+                try:
+                    connection.sock.sendall(chunk)
+                except OSError as error:
+                    raise self._why_refused(connection, location, error) from error
+            try:
+                connection.sock.settimeout(self._settings.commit_seconds)
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"DataNode {urlsplit(location).netloc} did not confirm what it got: {_text(error)}") from error
+            if answer.status != http.client.CREATED:
+                raise _refusal(location, answer)
+        except BaseException:
+            _let_go(connection)
+            raise
+        finally:
+            connection.close()
+
+    def _why_refused(self, connection: http.client.HTTPConnection, location: str, error: OSError) -> ArchiveError:
+        """A DataNode that says no (a quota, no DataNode left to write to) answers and closes while we still send."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = connection.getresponse()
+            if answer.status >= http.client.BAD_REQUEST:
+                return _refusal(location, answer)
+        return Unavailable(f"DataNode {urlsplit(location).netloc} broke off: {_text(error)}")
+
+
+def _let_go(connection: http.client.HTTPConnection) -> None:
+    """End our side and wait until the DataNode has ended its own: it may open the file only now, having read what we sent."""
+    with contextlib.suppress(OSError, AttributeError):
+        connection.sock.settimeout(LET_GO_SECONDS)
+        connection.sock.shutdown(socket.SHUT_WR)
+        while connection.sock.recv(65536):
+            pass
+
+
+def _refusal(location: str, answer: http.client.HTTPResponse) -> ArchiveError:
+    parts = urlsplit(location)
+    try:
+        exception, message = exception_of(json.loads(answer.read(ERROR_BYTES_MAX)))
+    except (OSError, http.client.HTTPException, ValueError):
+        exception, message = "", ""
+    return error_of(f"DataNode {parts.netloc}, {parts.path}", answer.status, exception, message)
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _mapping(row: str) -> tuple[str, str]:
+    name, separator, address = (part.strip() for part in row.partition("="))
+    port = address.partition(":")[2]
+    if not (name and separator and address) or (":" in address and not port.isdecimal()):
+        raise WrongUse(f"webhdfs.data_nodes: {row!r} is not NAME=HOST, NAME=HOST:PORT or NAME:PORT=HOST:PORT")
+    return name, address
