@@ -37,8 +37,6 @@ class OpenRecord:
             raise Damaged(f"bytes {offset}..{offset + length} lie outside of a payload of {self.header.payload_length}")
         if self._block_crcs is None:
             return self._read_whole()[offset : offset + length]
-        if not length:
-            return memoryview(b"")  # At the very end there is no block to check.
         first, last = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES
         begin = first * BLOCK_BYTES
         data = memoryview(self._disk.read(self._fd, min((last + 1) * BLOCK_BYTES, self.header.payload_length) - begin, self._start + begin))
