@@ -1,5 +1,6 @@
 """The ZIP structures, by Python's zipfile and unzip: plain, aligned, and ZIP64 where a number asks for it."""
 
+import struct
 import subprocess
 import zipfile
 import zlib
@@ -113,3 +114,15 @@ def test_more_entries_than_16_bits_count(tmp_path: Path) -> None:
     write_sparse(path, made, {})
     with zipfile.ZipFile(path) as archive:
         assert len(archive.infolist()) == entries
+
+
+@pytest.mark.parametrize("entries", [0, 0xFFFE, 0xFFFF, 0x10000])
+@pytest.mark.parametrize("offset", [0, LIMIT_32 - 1, LIMIT_32, 2**40])
+def test_end_records_count_in_both_widths(entries: int, offset: int) -> None:
+    """What does not fit the plain record says that the ZIP64 one holds it (APPNOTE 4.4.1.4)."""
+    data = end_records(entries, offset, 77, 9)
+    wide, locator, plain = data[:56], data[56:76], data[76:]
+    assert struct.unpack_from("<4sQHHIIQQQQ", wide) == (b"PK\6\6", 44, 3 << 8 | 45, 45, 0, 0, entries, entries, 77, offset)
+    assert struct.unpack("<4sIQI", locator) == (b"PK\6\7", 0, offset + 77, 1)
+    few, near = min(entries, 0xFFFF), min(offset, LIMIT_32)
+    assert struct.unpack("<4sHHHHIIH", plain) == (b"PK\5\6", 0, 0, few, few, 77, near, 9)
