@@ -5,7 +5,7 @@ journal/
   open/<number>.<slot>.seg  the segment that the process in that slot appends to
   sealed/<number>.seg      no one writes to these any more
   spare/<number>.seg       released, kept for another life
-  incoming/<number>.part   large objects on their way in; left-overs are deleted at start-up
+  incoming/<number>.<slot>.part  on its way in; what a dead process left is deleted when another takes its slot
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from archive.pack.segment import LargeRecord, Segment
 ZEROS_BYTES = 1 << 20
 _COUNTERS = struct.Struct("<QQ")
 _NAME = re.compile(r"^(\d{12})(?:\.([A-Za-z0-9-]+))?\.seg$")
+_PART = re.compile(r"^\d{12}\.([A-Za-z0-9-]+)\.part$")
 
 
 class Location(NamedTuple):
@@ -72,6 +73,7 @@ class Journal:
                 disk.make_folder(path)
             self._counters = self._open_counters()
             self.seal_left_over(lambda found: found == slot)
+            self.delete_left_over(lambda found: found == slot)
 
     def close(self) -> None:
         """Seal the current segment and give the descriptors back."""
@@ -161,9 +163,10 @@ class Journal:
         with self._lock:
             number = self._next_segment_locked()
         opened = self._open / f"{number:012d}.{self.slot}.seg"
-        return LargeRecord(
-            self.disk, self._incoming / f"{number:012d}.part", opened, self._sealed / f"{number:012d}.seg", number, self.node
-        )
+        return LargeRecord(self.disk, self._part(number), opened, self._sealed / f"{number:012d}.seg", number, self.node)
+
+    def _part(self, number: int) -> Path:
+        return self._incoming / f"{number:012d}.{self.slot}.part"
 
     def _start(self, needed: int) -> Segment:
         number = self._next_segment_locked()
@@ -173,7 +176,7 @@ class Journal:
             recycled = self._recycle(path, number)
             if recycled is not None:
                 return recycled
-        return Segment.start(self.disk, self._incoming / f"{number:012d}.part", path, number, self.node, capacity)
+        return Segment.start(self.disk, self._part(number), path, number, self.node, capacity)
 
     def _recycle(self, path: Path, number: int) -> Segment | None:
         for name in self.disk.list_folder(self._spare):
@@ -237,9 +240,9 @@ class Journal:
             if found and found[2] and mine(found[2]):
                 self.disk.rename(self._open / name, self._sealed / f"{found[1]}.seg")
 
-    def delete_left_over(self) -> list[str]:
-        """Remove large objects that never arrived whole; only when no writer lives."""
-        names = self.disk.list_folder(self._incoming)
+    def delete_left_over(self, mine: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """Remove what dead processes never finished; `mine` says by the slot. Returns the names."""
+        names = [n for n in self.disk.list_folder(self._incoming) if mine(found[1] if (found := _PART.match(n)) else "")]
         for name in names:
             self.disk.unlink(self._incoming / name)
         return names

@@ -151,9 +151,9 @@ def test_L1_part_of_a_large_object_is_streamed(data: Path) -> None:
     doomed = Doomed(data)
     begin(doomed.life, LARGE).write(LARGE.data_set[:100_000])
     doomed.die()
-    assert doomed.files("journal/incoming") == ["000000000001.part"]
+    assert doomed.files("journal/incoming") == ["000000000001.test-0.part"]
     with restarted(doomed.settings) as (report, life):
-        assert report.left_over == ["000000000001.part"]
+        assert report.left_over == ["000000000001.test-0.part"]
         assert doomed.files("journal/incoming") == []
         assert_sent_again(life, LARGE, "new")
 
@@ -161,9 +161,9 @@ def test_L1_part_of_a_large_object_is_streamed(data: Path) -> None:
 def test_L2_the_headers_are_written_and_it_is_not_renamed(data: Path) -> None:
     doomed = Doomed(data)
     doomed.die_before("rename .*/incoming/", lambda: doomed.life.send(LARGE))
-    assert doomed.files("journal/incoming") == ["000000000001.part"]
+    assert doomed.files("journal/incoming") == ["000000000001.test-0.part"]
     with restarted(doomed.settings) as (report, life):
-        assert (report.left_over, report.instances_pending) == (["000000000001.part"], 0)
+        assert (report.left_over, report.instances_pending) == (["000000000001.test-0.part"], 0)
         assert_sent_again(life, LARGE, "new")
 
 
@@ -183,9 +183,9 @@ def test_L3_it_is_renamed(data: Path, call: str, loss: Loss) -> None:
 def test_S1_a_new_segments_file_is_made(data: Path) -> None:
     doomed = Doomed(data)
     doomed.die_before("rename .*/incoming/", lambda: doomed.life.send(SMALL))
-    assert doomed.files("journal/incoming") == ["000000000001.part"]
+    assert doomed.files("journal/incoming") == ["000000000001.test-0.part"]
     with restarted(doomed.settings) as (report, life):
-        assert (report.left_over, report.damaged) == (["000000000001.part"], [])
+        assert (report.left_over, report.damaged) == (["000000000001.test-0.part"], [])
         assert_sent_again(life, SMALL, "new")
 
 
@@ -360,6 +360,25 @@ def test_V1_a_planned_record_is_found_damaged(data: Path) -> None:
         life.assert_served([SERIES[0], SERIES[2]])
         with pytest.raises(Damaged):
             life.received(SERIES[1])
+
+
+def test_V2_a_pack_rests_damaged_and_its_plan_is_not_done_with(data: Path) -> None:
+    doomed = Doomed(data)
+    doomed.life.send(*SERIES)
+    doomed.die_before("sync folder .*packs/.*/000000000$", doomed.life.packer.pack_now)
+    (pack,) = pack_files(data)
+    content = pack.read_bytes()
+    pack.write_bytes(content[:-100] + b"#" + content[-99:])
+    with restarted(doomed.settings) as (report, life):
+        assert [pack.name in text for text in report.damaged] == [True]
+        assert report.instances_pending == 3
+        life.packer.pack_now()
+        first, second = [entry.name for entry in life.home.tier.list_packs(NAME)]
+        assert (first.sequence, second.sequence) == (1, 2)
+        assert [d.sop_instance_uid for _, d in read_pack_tail(life.home.tier, second).series[0].instances] == uids(IN_ORDER)
+        assert plans(life) == []
+        life.assert_served(SERIES)
+    assert [finding.item for finding in verify(doomed.settings)] == [f"pack {first}"]
 
 
 def test_X1_the_identity_is_half_written(data: Path) -> None:
