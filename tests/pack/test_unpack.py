@@ -155,6 +155,11 @@ def test_a_pack_that_was_cut_off_is_refused(lay: Callable[..., Path], tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_pack_with_something_before_it_is_refused(lay: Callable[..., Path]) -> None:
+    done = unpack(lay(bytes(64) + PACK.data), exit_code=1)
+    assert f"the file is {len(PACK.data) + 64} bytes long, its locator says {len(PACK.data)}" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("at", "said"), [(-10, "locator does not match its CRC"), (-300, "the tail .* does not match"), (-256, "no tail locator")]
 )
