@@ -219,6 +219,8 @@ class _Recovery:
         known = self._packed.find(packed, descriptor.sop_instance_uid)
         if any(k.revision == descriptor.revision or same_as_located(descriptor, k) for k in known):
             return False
+        if self._packed.is_revision_deleted(packed, descriptor.revision):
+            return False
         others = [p.descriptor for p in self._pending.find(t, descriptor.sop_instance_uid)]
         same = [o.revision.sequence for o in others if same_object(o, descriptor)]
         if same and (item.damage or not self._pending.aside(t).keys() >= set(same)):
