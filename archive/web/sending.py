@@ -109,7 +109,8 @@ async def send_body(request: web.Request, body: Body, status: int, headers: dict
         await response.write_eof()
     except ClientConnectionResetError:
         log.debug("the client of %s went away", request.path)
-    except (ArchiveError, OSError, ValueError) as error:
+    except Exception as error:
+        # Whatever it is: an answer that says so would go out as bytes of the one that has begun.
         if not response.prepared:
             raise
         cut(request, error)
@@ -164,7 +165,9 @@ async def send_pieces(
             await response.write_eof()
     except ClientConnectionResetError:
         log.debug("the client of %s went away", request.path)
-    except TimeoutError as error:
+    except Exception as error:
+        if not response.prepared:
+            raise
         cut(request, error)
     finally:
         pieces.clear()
@@ -174,7 +177,8 @@ async def send_pieces(
 
 def cut(request: web.Request, error: BaseException) -> None:
     """End a connection in the middle of an answer, so that the client notices that what it has is not whole."""
-    log.error("cut off %s: %s", request.path, str(error) or type(error).__name__)
+    known = isinstance(error, ArchiveError | OSError)
+    log.error("cut off %s: %s", request.path, str(error) or type(error).__name__, exc_info=None if known else error)
     request.app[SERVICES].counters.add("answers_cut_total")
     if request.transport is not None:
         request.transport.abort()

@@ -31,6 +31,7 @@ class FakeInstance:
     attributes: dict[str, Any] = field(default_factory=dict)
     revision: int = 1
     damaged_from: int | None = None
+    damage: Exception = Damaged("a block does not match its checksum")
 
     def __post_init__(self) -> None:
         meta = write_file_meta(self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid)
@@ -48,7 +49,7 @@ class FakeOpened:
 
     def view(self, offset: int, length: int) -> memoryview:
         if self.stored.damaged_from is not None and offset + length > self.stored.damaged_from:
-            raise Damaged("a block does not match its checksum")
+            raise self.stored.damage
         return memoryview(self.stored.part10)[offset : offset + length]
 
     def chunks(self, offset: int, length: int) -> Iterator[memoryview]:

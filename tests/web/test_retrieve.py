@@ -1,12 +1,17 @@
 """WADO-RS for instances: what comes back is what lies there, or the client notices."""
 
+import contextlib
+import errno
 import http.client
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from archive.dicom.frames import PixelData
+from archive.dicom.scan import Buffer
 from archive.errors import Damaged, Exhausted, Unavailable
+from archive.web.outlet import Outlet
 from tests.web.conftest import SERIES, STUDY, Site, parts_of
 from tests.web.fakes import FakeInstance
 
@@ -138,6 +143,38 @@ def test_damage_further_on_cuts_the_connection(site: Site) -> None:
         site.get("/dicomweb/studies/1.9", ANY)
     site.assert_nothing_open()
     assert site.counters.read_all()["web-0"]["answers_cut_total"] == 1
+
+
+def whole_answer(site: Site, path: str) -> bytes:
+    """Every byte that comes, until the connection ends."""
+    with socket.create_connection(("127.0.0.1", site.port)) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(1 << 20):
+                answer += data
+    return answer
+
+
+def test_an_error_of_any_kind_further_on_never_goes_out_as_bytes_of_the_object(site: Site) -> None:
+    big = FakeInstance("1.9", "1.9.1", "1.9.1.1", bytes(40 << 20), damaged_from=30 << 20, damage=KeyError("a mistake"))
+    site.retrieval.all.append(big)
+    answer = whole_answer(site, "/dicomweb/studies/1.9")
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1 ") == 1
+    site.assert_nothing_open()
+    assert site.counters.read_all()["web-0"]["answers_cut_total"] == 1
+
+
+def test_pixels_that_cannot_be_read_while_they_are_sent_cut_the_connection(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write(outlet: Outlet, parts: Sequence[Buffer]) -> None:
+        raise OSError(errno.EFAULT, "Bad address")
+
+    monkeypatch.setattr(Outlet, "write", write)
+    pixels = PixelData("7FE00010", 1, 0, 200_000, 1_600_000)
+    site.retrieval.all.append(FakeInstance("1.9", "1.9.1", "1.9.1.1", bytes(200_000), pixel_data=pixels))
+    answer = whole_answer(site, "/dicomweb/studies/1.9/series/1.9.1/instances/1.9.1.1/frames/1")
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1 ") == 1
+    site.assert_nothing_open()
 
 
 def test_a_client_that_goes_away_leaves_nothing_open(site: Site) -> None:
