@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from archive.errors import ArchiveError
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
 
 Extent = tuple[int, int]
 

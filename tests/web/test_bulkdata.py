@@ -121,3 +121,8 @@ def test_nothing_of_an_empty_value_can_be_asked_for() -> None:
     with pytest.raises(RangeNotSatisfiable):
         parse_range("bytes=-5", 0)
     assert parse_range("bytes=-", 10) is None
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-" + "9" * 5000, "bytes=" + "9" * 5000 + "-", "bytes=\u0661-\u0662"])
+def test_a_range_of_no_sensible_number_is_passed_over(asked: str) -> None:
+    assert parse_range(asked, 10) is None
