@@ -3,11 +3,10 @@
 import heapq
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from archive.index.environment import Transaction
 from archive.index.index import Index
-from archive.index.terms import STUDY_DATE, fold, fold_date, literal_start, study_of_term, term_prefix
+from archive.index.terms import STUDY_DATE, fold, literal_start, study_date, study_of_term, term_prefix
 
 Path = tuple[str, ...]
 Place = tuple[str, str]
@@ -49,19 +48,14 @@ def _pending_dates(index: Index) -> dict[str, str]:
         for state in index.pending.states(t):
             if state.key.study_instance_uid not in out:
                 first = index.pending.first_instance(t, state.key)
-                out[state.key.study_instance_uid] = _study_date(first.descriptor.attributes if first else {})
+                out[state.key.study_instance_uid] = study_date(first.descriptor.attributes if first else {})
         return out
 
 
 def _date(index: Index, study: str, pending: dict[str, str]) -> str:
     with index.packed.environment.reading() as t:
         record = index.packed.study(t, study)
-    return _study_date(record.attributes) if record is not None else pending.get(study, "")
-
-
-def _study_date(attributes: dict[str, Any]) -> str:
-    values = attributes.get(STUDY_DATE, {}).get("Value") or [""]
-    return fold_date(str(values[0] or ""))
+    return study_date(record.attributes) if record is not None else pending.get(study, "")
 
 
 def _uids(text: str) -> list[str]:

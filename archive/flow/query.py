@@ -130,7 +130,7 @@ class Search:
             for tag, value in one.items():
                 if _level(tag) in ("patient", "study"):
                     row.setdefault(tag, value)
-        modalities = {m for one in series for m in one.get(MODALITY, {}).get("Value", [])}
+        modalities = {m for one in series for m in one.get(MODALITY, {}).get("Value", []) if m is not None}
         classes = {c for one in series for c in one[SOP_CLASSES_IN_STUDY]["Value"]}
         row[STUDY_INSTANCE_UID] = _value("UI", study)
         row[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(modalities)}

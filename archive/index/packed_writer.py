@@ -132,7 +132,7 @@ class PackedWriter:
         for tag, value in only(attributes, STUDY_LEVEL).items():
             merged.setdefault(tag, value)
         modalities = {*merged.get(MODALITIES_IN_STUDY, {}).get("Value", []), *attributes.get(MODALITY, {}).get("Value", [])}
-        merged[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(str(m) for m in modalities)}
+        merged[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(str(m) for m in modalities if m is not None)}
         series = study.series_instance_uids
         if key.series_instance_uid not in series:
             series = [*series, key.series_instance_uid]

@@ -21,8 +21,17 @@ def fold(text: str) -> str:
 
 
 def fold_date(text: str) -> str:
-    """A date as it is ordered, 16 characters at most; dots are of the form before DICOM 3.0, `2020.01.31`."""
-    return fold(text).replace(".", "")[:16]
+    """A date as it is ordered, 16 ASCII characters at most; dots are of the form before DICOM 3.0, `2020.01.31`.
+
+    Folded again it stays what it is, so that a study's date can be compared with the one in its term.
+    """
+    return fold(text).replace(".", "").encode("ascii", "ignore").decode()[:16].strip(" \0^")
+
+
+def study_date(attributes: dict[str, Any]) -> str:
+    """The date by which a study is ordered: its first one, which has a term, be it empty."""
+    values = attributes.get(STUDY_DATE, {}).get("Value") or [""]
+    return fold_date(str(values[0] or ""))
 
 
 def term_prefix(tag: str, text: str = "") -> bytes:
@@ -41,10 +50,10 @@ def terms_of(attributes: dict[str, Any], study_instance_uid: str) -> Iterator[by
     """Keys of all terms of a study; each has a StudyDate, be it empty, for that is the order of a full listing."""
     for tag in STUDY_TERMS:
         texts = set(_texts(attributes.get(tag, {}).get("Value", [])))
-        if tag == STUDY_DATE and not texts:
-            texts = {""}
+        if tag == STUDY_DATE:
+            texts = {study_date(attributes), *map(fold_date, texts)}
         for text in texts:
-            yield term_key(tag, fold_date(text) if tag == STUDY_DATE else text, study_instance_uid)
+            yield term_key(tag, text, study_instance_uid)
 
 
 def _texts(values: list[Any]) -> Iterator[str]:

@@ -207,3 +207,22 @@ def packing_bit_by_bit(life: Life) -> Iterator[Any]:
                 life.packer._pack([key], stop)
 
     yield run
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_modality_without_a_value_beside_another_hides_nothing(life: Life, packed: bool) -> None:
+    life.send(make_object(1, 1, 1, Modality="\\CT"), make_object(1, 2, 1, Modality="MR\\"), make_object(2, 1, 1))
+    if packed:
+        life.packer.pack_now()
+    assert sorted(found(life, "study")) == ["1.2.1", "1.2.2"]
+    [row] = search(life, "study", StudyInstanceUID="1.2.1").rows
+    assert row["00080061"]["Value"] == ["CT", "MR"]
+    assert found(life, "study", ModalitiesInStudy="None") == []
+
+
+@pytest.mark.parametrize("date", ["\\20200101", "2020.01.31 .", "abcdefghijklmno pqr", "20200101^", "２０２０"])
+def test_a_study_whose_date_is_none_is_listed_all_the_same(life: Life, date: str) -> None:
+    life.send(make_object(1, 1, 1, StudyDate=date), make_object(2, 1, 1))
+    assert sorted(found(life, "study")) == ["1.2.1", "1.2.2"]
+    life.packer.pack_now()
+    assert sorted(found(life, "study")) == ["1.2.1", "1.2.2"]
