@@ -40,7 +40,8 @@ class Derived:
         except FileNotFoundError:
             return None
         content = data[4:]
-        return content if int.from_bytes(data[:4], "little") == crc32(content) else None
+        # A power cut leaves an empty file under its name, and the CRC-32 of nothing is 0: nothing is never a hit.
+        return content if content and int.from_bytes(data[:4], "little") == crc32(content) else None
 
     def put(self, name: str, content: bytes) -> None:
         """Keep it, as far as the bound and the disk allow; a full disk is no error here."""

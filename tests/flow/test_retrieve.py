@@ -262,8 +262,9 @@ def test_joined_metadata_is_kept_and_made_again_when_it_is_deleted_or_damaged(
         patch.setattr(series_metadata, "compress", None)
         assert life.retrieval.series_metadata("1.2.1", "1.2.1.1") == joined  # Nothing was made.
     content = kept.read_bytes()
-    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert life.retrieval.series_metadata("1.2.1", "1.2.1.1") == joined
+    for damaged in (content[:-1] + bytes([content[-1] ^ 1]), content[: len(content) // 2], bytes(4), b""):
+        kept.write_bytes(damaged)
+        assert life.retrieval.series_metadata("1.2.1", "1.2.1.1") == joined
     shutil.rmtree(data / "derived")
     assert life.retrieval.series_metadata("1.2.1", "1.2.1.1") == joined
 
