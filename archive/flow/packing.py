@@ -132,7 +132,8 @@ class Packer:
             pressed = self._pending.totals(t)[1] > limits.pressure_ratio * self._home.settings.journal.bytes_max
 
         def ready(state: SeriesState) -> bool:
-            quiet = now - state.last_us >= limits.quiet_seconds * 1e6
+            # A time to come is from before the clock was set back; the series need not wait until then.
+            quiet = abs(now - state.last_us) >= limits.quiet_seconds * 1e6
             return pressed or quiet or now - state.first_us >= limits.age_seconds_max * 1e6
 
         return [s.key for s in states if ready(s)]

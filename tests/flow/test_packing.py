@@ -140,6 +140,13 @@ def test_a_series_is_ready_when_it_was_quiet(data: Path) -> None:
         assert series_ready(life) == []
 
 
+def test_a_series_from_before_the_clock_was_set_back_is_ready(data: Path) -> None:
+    with living(settings_of(data, packer={"quiet_seconds": 30})) as life:
+        life.send(make_object(1, 1, 1))
+        age(life, -3600, "1.2.1.1")
+        assert series_ready(life) == ["1.2.1.1"]
+
+
 def test_a_series_is_ready_when_it_is_old_though_more_keeps_coming(data: Path) -> None:
     with living(settings_of(data, packer={"quiet_seconds": 60, "age_seconds_max": 600})) as life:
         life.send(make_object(1, 1, 1), make_object(1, 2, 1))
