@@ -8,6 +8,7 @@ import errno
 import fcntl
 import mmap
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ MADV_POPULATE_READ = 22
 """Linux 5.14: fault pages in and answer EFAULT where a load would raise SIGBUS (the file shrank or the disk failed)."""
 
 Bytes = bytes | bytearray | memoryview
+
+_FLOCK = struct.Struct("hhqqi4x")
+"""`struct flock` of fcntl(2): type, whence, start, length, pid."""
 
 
 class Disk:
@@ -86,6 +90,9 @@ class Disk:
         except OSError as error:
             raise full_or_same(error) from error
 
+    def truncate(self, fd: int, length: int) -> None:
+        os.ftruncate(fd, length)
+
     def map_read(self, fd: int, length: int) -> mmap.mmap:
         return mmap.mmap(fd, length, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
 
@@ -153,6 +160,23 @@ class Disk:
             yield
         finally:
             fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def lock_byte(self, fd: int, offset: int, *, wait: bool = True) -> bool:
+        """A lock of its own for each offset, whether the file has such a byte or not (an open file description lock of fcntl(2)).
+
+        It keeps out whoever opened the file by itself, in this process or another, and goes when the descriptor is closed or its
+        process dies. False where it is held and `wait` is not asked.
+        """
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def unlock_byte(self, fd: int, offset: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, offset, 1, 0))
 
 
 LOCAL_DISK = Disk()

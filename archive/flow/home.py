@@ -42,11 +42,12 @@ class Home:
         self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, disk)
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
         self.tier = open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs)
-        self.pool = Pool(self.tier, disk)
+        self.pool = Pool(self.tier, data / "pool", settings.pool, disk)
         self._room_until = 0.0
 
     def close(self) -> None:
         try:
+            self.pool.close()
             self.journal.close()
         finally:
             self.index.close()

@@ -10,7 +10,7 @@ from archive.flow.series_metadata import SeriesMetadata
 from archive.flow.series_view import SeriesView, instances_of_series, series_of_study
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.pack.journal_reader import open_record
-from archive.pool.pool import MappedPack
+from archive.pool.pool import Pack
 
 Stored = Located
 
@@ -18,7 +18,7 @@ Stored = Located
 class PackedPayload:
     """An instance's range of a mapped pack."""
 
-    def __init__(self, pack: MappedPack, start: int, length: int) -> None:
+    def __init__(self, pack: Pack, start: int, length: int) -> None:
         self._pack, self._start, self._length = pack, start, length
 
     def view(self, offset: int, length: int) -> memoryview:
@@ -106,7 +106,7 @@ class Retrieval:
         record = stack.enter_context(open_record(self._home.journal, place, stored.revision.sequence, stored.block_crcs))
         return Opened(stored, record, limit)
 
-    def _open_pack(self, pack_id: int) -> MappedPack:
+    def _open_pack(self, pack_id: int) -> Pack:
         packed = self._home.index.packed
         with packed.environment.reading() as t:
             return self._home.pool.open(packed.pack(t, pack_id), lambda: packed.block_crcs(t, pack_id))

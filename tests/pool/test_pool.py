@@ -13,8 +13,9 @@ from archive.errors import Damaged, NotFound, Unavailable
 from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES, crc32
 from archive.pack.pack_reader import read_tail
+from archive.pool import mapped as mapped_module
 from archive.pool import pool as pool_module
-from archive.pool.pool import MappedPack, Pool
+from archive.pool.pool import Pack, Pool
 from archive.tier.directory import DirectoryTier
 from tests.kit import ROOT
 from tests.pack.build import flipped, make_instance, make_pack, read_from
@@ -33,9 +34,9 @@ class Packs:
         self.path = root / str(PACK.name)
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(PACK.data)
-        self.pool = Pool(self.tier)
+        self.pool = Pool(self.tier, root.parent / "pool")
 
-    def open(self, info: PackInfo = INFO) -> MappedPack:
+    def open(self, info: PackInfo = INFO) -> Pack:
         return self.pool.open(info, lambda: TAIL.block_crcs)
 
     def poke(self, at: int) -> None:
@@ -97,7 +98,7 @@ def test_a_block_is_checked_once(packs: Packs, monkeypatch: pytest.MonkeyPatch) 
         checked.append(len(data))
         return crc32(data)
 
-    monkeypatch.setattr(pool_module, "crc32", counting)
+    monkeypatch.setattr(mapped_module, "crc32", counting)
     opened = packs.open()
     for _ in range(3):
         opened.view(10, 10)
@@ -169,12 +170,6 @@ def test_a_pack_that_cannot_be_opened_is_unavailable(packs: Packs) -> None:
         packs.open()
 
 
-def test_a_pack_that_lies_elsewhere_is_unavailable(packs: Packs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs.tier, "local_path", lambda name: None)
-    with pytest.raises(Unavailable, match="does not lie on this machine"):
-        packs.open()
-
-
 def test_a_failing_disk_gives_the_descriptor_back(packs: Packs) -> None:
     class Failing(Disk):
         closed = 0
@@ -188,7 +183,7 @@ def test_a_failing_disk_gives_the_descriptor_back(packs: Packs) -> None:
 
     disk = Failing()
     with pytest.raises(Unavailable, match="Input/output error"):
-        Pool(packs.tier, disk).open(INFO, lambda: TAIL.block_crcs)
+        Pool(packs.tier, packs.path.parent / "pool", disk=disk).open(INFO, lambda: TAIL.block_crcs)
     assert disk.closed == 1
 
 
@@ -200,7 +195,7 @@ from archive.errors import Damaged
 from archive.index.packed import PackInfo
 from archive.pack.naming import PackName
 from archive.pack.pack_reader import read_tail
-from archive.pool.pool import MappedPack
+from archive.pool.mapped import MappedPack
 path, length, touched = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "touched"
 data = path.read_bytes()
 tail = read_tail(len(data), lambda offset, length: data[offset : offset + length])

@@ -1,0 +1,141 @@
+"""What the processes of a node know together about `DIR/pool`: one small mapped file, and locks on it.
+
+The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation (unsigned 64 bits), padding up to 64 bytes; then the
+table of bytes served, then the table of what was given up lately (unsigned 64 bits each, all little endian). Its numbers are hints:
+the files themselves are counted anew whenever room is made, and when the first process of a node opens the pool.
+"""
+
+import contextlib
+import mmap
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from archive.disk import Disk
+
+MAGIC: Final = b"DAPOOL01"
+SERVED_SLOTS: Final = 1 << 16
+GIVEN_UP_SLOTS: Final = 1 << 16
+_HEADER_BYTES: Final = 64
+_LENGTH: Final = _HEADER_BYTES + 8 * (SERVED_SLOTS + GIVEN_UP_SLOTS)
+_USED = struct.Struct("<q")
+_GENERATION = struct.Struct("<Q")
+_USED_AT, _GENERATION_AT = 8, 16
+_COUNTING, _MAKING_ROOM, _FIRST_KEY = 0, 1, 16
+_KEYS = (1 << 62) - _FIRST_KEY
+POLL_SECONDS = 0.001
+
+
+class PoolState:
+    """The state file, open.
+
+    Parameters
+    ----------
+    extents_max : int
+        How many extents the pool has room for; half as many are remembered after they were given up.
+    """
+
+    def __init__(self, folder: Path, extents_max: int, disk: Disk) -> None:
+        self._disk = disk
+        path = folder / "state"
+        with contextlib.suppress(FileExistsError):
+            disk.close(disk.create(path))
+        self._fd = disk.open_write(path)
+        self._counting, self._making_room = threading.Lock(), threading.Lock()
+        try:
+            with self.counting():
+                if disk.size(self._fd) != _LENGTH or disk.read(self._fd, len(MAGIC), 0) != MAGIC:
+                    disk.allocate(self._fd, _LENGTH)
+                    disk.write(self._fd, [MAGIC], 0)
+                self._map = mmap.mmap(self._fd, _LENGTH)
+        except BaseException:
+            disk.close(self._fd)
+            raise
+        tables = memoryview(self._map)[_HEADER_BYTES:].cast("Q")
+        self.served = tables[:SERVED_SLOTS]
+        """Bytes served from extents, by `key % SERVED_SLOTS`, since one came under that number."""
+        self._given_up = tables[SERVED_SLOTS:]
+        self._remembered = max(8, min(GIVEN_UP_SLOTS, extents_max // 2))
+        # Who gets it exclusively is alone in the pool, and may count and clear away; from then on everybody holds it shared.
+        self.is_first = disk.lock(self._fd, shared=False, wait=False)
+
+    def settled(self) -> None:
+        """The first process has counted: the others may go on."""
+        self._disk.lock(self._fd, shared=True)
+
+    def close(self) -> None:
+        """Give all locks back; the tables stay readable, for who still looks."""
+        self._disk.close(self._fd)
+
+    # --- locks
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """While files are counted in or out."""
+        with self._counting:
+            self._disk.lock_byte(self._fd, _COUNTING)
+            try:
+                yield
+            finally:
+                self._disk.unlock_byte(self._fd, _COUNTING)
+
+    @contextlib.contextmanager
+    def making_room(self) -> Iterator[None]:
+        """While extents are given up: by one process at a time."""
+        with self._making_room:
+            self._disk.lock_byte(self._fd, _MAKING_ROOM)
+            try:
+                yield
+            finally:
+                self._disk.unlock_byte(self._fd, _MAKING_ROOM)
+
+    def lock_extent(self, key: int, wait_seconds: float) -> bool:
+        """Keep other processes from fetching an extent; False where one is at it all that time.
+
+        It asks again and again instead of sleeping in the kernel: a process that holds the lock and is stopped must stop nobody else.
+        """
+        until = time.monotonic() + wait_seconds
+        while not self._disk.lock_byte(self._fd, _FIRST_KEY + key % _KEYS, wait=False):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def unlock_extent(self, key: int) -> None:
+        self._disk.unlock_byte(self._fd, _FIRST_KEY + key % _KEYS)
+
+    # --- numbers
+
+    @property
+    def used(self) -> int:
+        """Bytes of all files of the pool."""
+        return int(_USED.unpack_from(self._map, _USED_AT)[0])
+
+    def set_used(self, value: int) -> None:
+        """Only while `counting`."""
+        _USED.pack_into(self._map, _USED_AT, value)
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever extents are given up: who has some mapped looks whether they are still there."""
+        return int(_GENERATION.unpack_from(self._map, _GENERATION_AT)[0])
+
+    def next_generation(self) -> None:
+        """Only while `counting`."""
+        _GENERATION.pack_into(self._map, _GENERATION_AT, self.generation + 1)
+
+    # --- what was given up lately
+
+    def remember_given_up(self, key: int) -> None:
+        self._given_up[key % self._remembered] = key
+
+    def was_given_up(self, key: int) -> bool:
+        """Whether it was given up not long ago; asked once, as it comes back then."""
+        slot = key % self._remembered
+        found = self._given_up[slot] == key
+        if found:
+            self._given_up[slot] = 0
+        return found
