@@ -221,7 +221,8 @@ class Cluster:
             return -1
 
     def _java(self, main: str) -> list[str]:
-        return [program("java", "default-jre-headless"), *JAVA_OPTIONS, "-cp", f"{self.run}/conf:{jars()}/*", main]
+        hosts = f"-Djdk.net.hosts.file={self.run}/conf/hosts"
+        return [program("java", "default-jre-headless"), *JAVA_OPTIONS, hosts, "-cp", f"{self.run}/conf:{jars()}/*", main]
 
     def _format(self) -> None:
         done = subprocess.run([*self._java(NAMENODE), "-format", "-nonInteractive"], cwd=self.run, capture_output=True, text=True)
@@ -251,6 +252,7 @@ class Cluster:
             rows = "".join(f"<property><name>{key}</name><value>{escape(str(value))}</value></property>\n" for key, value in values.items())
             (folder / name).write_text(f'<?xml version="1.0"?>\n<configuration>\n{rows}</configuration>\n')
         (folder / "log4j.properties").write_text(LOG4J)
+        (folder / "hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")  # Hadoop ends where its host's name does not resolve
 
 
 def free_port() -> int:

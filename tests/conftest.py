@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.hdfs import Hdfs
 from tests.kit import Node
 
 
@@ -50,3 +51,13 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 def node(start_node: Callable[..., Node]) -> Node:
     """A running node over an empty data directory."""
     return start_node()
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """A real HDFS that all tests of this run share; each takes a folder of its own. Whoever stops one of its daemons starts it again."""
+    cluster = Hdfs(tmp_path_factory.mktemp("hdfs"))
+    try:
+        yield cluster.up()
+    finally:
+        cluster.command("down", "--wipe")

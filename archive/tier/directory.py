@@ -74,6 +74,11 @@ class DirectoryTier:
         with self._opened(name) as fd:
             return self._disk.read(fd, length, offset)
 
+    def stream(self, name: PackName, offset: int, length: int) -> Iterator[bytes]:
+        with self._opened(name) as fd:
+            for at in range(offset, offset + length, READ_BYTES):
+                yield self._disk.read(fd, min(READ_BYTES, offset + length - at), at)
+
     def length(self, name: PackName) -> int:
         with self._opened(name) as fd:
             return self._disk.size(fd)

@@ -48,6 +48,10 @@ class Tier(Protocol):
         """Exactly these bytes; `NotFound` without the pack, `Damaged` where it ends before."""
         ...
 
+    def stream(self, name: PackName, offset: int, length: int) -> Iterator[bytes]:
+        """What `read` gives, in pieces as they come; what it raises may come after some of them."""
+        ...
+
     def length(self, name: PackName) -> int:
         """In bytes, as it rests; `NotFound`."""
         ...

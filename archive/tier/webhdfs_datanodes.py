@@ -5,13 +5,14 @@ import http.client
 import json
 import socket
 from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import ArchiveError, Unavailable, WrongUse
 from archive.tier.webhdfs_answers import error_of, exception_of
 
+ASCII = "".join(map(chr, range(0x21, 0x7F)))
 ERROR_BYTES_MAX = 1 << 16
 LET_GO_SECONDS = 5.0
 
@@ -45,7 +46,8 @@ class DataNodes:
         except OSError as error:
             raise Unavailable(f"DataNode {parts.netloc}{f' (as {mapped})' if mapped else ''}: {_text(error)}") from error
         connection.sock.settimeout(self._settings.answer_seconds)
-        return connection, f"{parts.path}?{parts.query}"
+        # NameNodes quote what a URL must not hold but leave letters outside of ASCII, which a header's text gives as Latin-1.
+        return connection, quote(f"{parts.path}?{parts.query}".encode("latin-1"), safe=ASCII)
 
     @contextlib.contextmanager
     def get(self, location: str) -> Iterator[http.client.HTTPResponse]:
