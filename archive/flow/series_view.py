@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archive.index.index import Index
-from archive.index.located import Located, SeriesKey
+from archive.index.located import Located, SeriesKey, in_order_of_arrival
 from archive.index.packed import Extent, SeriesRecord
 from archive.index.pending import Pending
 
@@ -115,9 +115,8 @@ def instances_of_series(index: Index, key: SeriesKey) -> SeriesView:
         for tag, value in record.descriptor.attributes.items():
             view.attributes.setdefault(tag, value)
     for members in revisions.values():
-        ordered = sorted(members.values(), key=lambda m: (m.located.received_us, m.located.revision.node, m.located.revision.sequence))
-        served = index.served([m.located for m in ordered])
-        view.members.append(next(m for m in ordered if m.located is served))
+        served = index.served(in_order_of_arrival(m.located for m in members.values()))
+        view.members.append(members[str(served.revision)])
     view.members.sort(key=lambda m: (integer(m.attributes, INSTANCE_NUMBER), m.located.revision.sequence, m.located.sop_instance_uid))
     return view
 

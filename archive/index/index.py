@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from archive.index.located import Located
+from archive.index.located import Located, in_order_of_arrival
 from archive.index.packed import PackedIndex
 from archive.index.pending import PendingIndex
 
@@ -40,7 +40,7 @@ class Index:
             found = {p.descriptor.revision: p.located() for p in self.pending.find(t, sop_instance_uid)}
         with self.packed.environment.reading() as t:
             found |= {i.revision: i for i in self.packed.find(t, sop_instance_uid)}
-        return sorted(found.values(), key=lambda i: (i.received_us, i.revision.node, i.revision.sequence))
+        return in_order_of_arrival(found.values())
 
     def served(self, revisions: list[Located]) -> Located:
         """The one that goes out, of revisions in order of arrival."""

@@ -1,6 +1,7 @@
 """What a lookup gives: an instance, and where its bytes lie now."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,6 +72,21 @@ class Located:
     @property
     def series_key(self) -> SeriesKey:
         return SeriesKey(self.study_instance_uid, self.series_instance_uid)
+
+
+def in_order_of_arrival(revisions: Iterable[Located]) -> list[Located]:
+    """Revisions under one UID, the first accepted first.
+
+    Of one node the sequences tell, for its clock may have been set back between two; between nodes the times do.
+    """
+    latest: dict[str, int] = {}
+    keys: dict[Revision, tuple[int, str, int]] = {}
+    found = sorted(revisions, key=lambda i: (i.revision.node, i.revision.sequence))
+    for one in found:
+        node, sequence = one.revision.node, one.revision.sequence
+        latest[node] = max(latest.get(node, 0), one.received_us)
+        keys[one.revision] = (latest[node], node, sequence)
+    return sorted(found, key=lambda i: keys[i.revision])
 
 
 DIGEST_CHARACTERS = 32

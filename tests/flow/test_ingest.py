@@ -8,6 +8,7 @@ import pytest
 
 from archive.disk import Disk
 from archive.errors import Duplicate, Exhausted, Mismatch, NotUnderstood
+from archive.flow import ingest
 from archive.flow.ingest import Reception
 from archive.flow.recovery import recover
 from tests.flow.objects import CT, EXPLICIT, LARGE_BYTES, Life, Object, files_below, living, make_object, settings_of
@@ -300,3 +301,22 @@ def test_a_sender_that_tries_again_repairs_its_damaged_record(data: Path) -> Non
         life.assert_served([SMALL, make_object(1, 1, 2)])
     recover(settings)
     assert files_below(data / "journal/sealed") == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("served", ["first", "last"])
+def test_the_order_of_revisions_is_not_that_of_a_clock_that_was_set_back(
+    data: Path, served: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = [make_object(1, 1, 1, PatientName=name) for name in ("A", "B", "C")]
+    with living(settings_of(data, index={"revision_served": served, "map_bytes_max": 64 << 20})) as life:
+        for one, now in zip(objects, (5_000_000, 3_000_000, 4_000_000), strict=True):
+            monkeypatch.setattr(ingest, "now_us", lambda now=now: now)
+            life.send(one)
+            if packed:
+                life.packer.pack_now()
+        wanted = objects[0 if served == "first" else -1]
+        life.assert_served([wanted])
+        (stored,) = life.retrieval.instances("1.2.1", "1.2.1.1")
+        with life.retrieval.open(stored) as opened:
+            assert bytes(opened.data_set()) == wanted.data_set
