@@ -18,6 +18,7 @@ from archive.index.located import DIGEST_CHARACTERS, Located
 from archive.index.packed import TABLES as PACKED_TABLES
 from archive.index.packed import Extent, PackInfo
 from archive.index.pending import TABLES as PENDING_TABLES
+from archive.index.pending import Pending
 from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
 from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.frame import Kind
@@ -188,6 +189,12 @@ class _Check:
 
     def _journal(self) -> Iterator[Finding]:
         seen: dict[int, str] = {}
+        waiting: list[Pending] = []
+        try:
+            with self._pending.environment.reading() as t:  # Before looking at segments: what comes meanwhile may lie behind the look.
+                waiting += (p for s in self._pending.states(t) for p in self._pending.instances(t, s.key))
+        except Damaged as error:
+            yield Finding("damage", "index of the journal", str(error))
         for number, path in self._home.journal.segments():
             try:
                 items = self._items(number, path)
@@ -197,8 +204,6 @@ class _Check:
                 yield Finding("damage", f"journal segment {number}", str(error))
                 continue
             yield from self._segment(items, seen)
-        with self._pending.environment.reading() as t:
-            waiting = [p for s in self._pending.states(t) for p in self._pending.instances(t, s.key)]
         for pending in waiting:
             sequence = pending.descriptor.revision.sequence
             if sequence not in seen and self._is_pending(sequence):
