@@ -230,7 +230,10 @@ class Journal:
 
     def _rename_sealed(self, segment: Segment) -> None:
         with contextlib.suppress(OSError, Exhausted):  # Nothing is lost without it.
-            segment.end_here()
+            if segment.syncer.failed:
+                segment.retire()
+            else:
+                segment.end_here()
         self.disk.rename(segment.path, self._sealed / f"{segment.header.number:012d}.seg")
 
     def seal_left_over(self, mine: Callable[[str], bool]) -> None:

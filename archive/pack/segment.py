@@ -131,8 +131,11 @@ class Segment:
 
     def end_here(self) -> None:
         """Say that nothing follows, so that damage in the last record is not taken for one that was being written."""
-        if not self.syncer.failed:
-            self.append(Kind.END, 0, 0, [], crc32(b""), b"")
+        self.append(Kind.END, 0, 0, [], crc32(b""), b"")
+
+    def retire(self) -> None:
+        """Give the file a size that segments never have, so that whoever releases it removes it and does not recycle it."""
+        self._disk.write(self.fd, [bytes(1)], self.capacity)
 
     def hold(self) -> None:
         with self._lock:

@@ -178,6 +178,8 @@ def test_a_segment_that_could_not_be_synced_is_retired(open_journal: Open) -> No
     assert fill(journal, 3) == [2]
     assert journal.sealed() == [1]
     assert whole_sequences(journal.path_of(2), 2) == [3]
+    journal.release(1)
+    assert names(journal)["spare"] == [], "it is not written to in another life either"
 
 
 def test_a_full_disk_is_said_and_does_not_stop_what_comes_later(open_journal: Open) -> None:
