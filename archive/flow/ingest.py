@@ -123,6 +123,7 @@ class Reception:
     def room(self, n: int) -> memoryview:
         """Writable memory for the next 1 to `n` bytes of the data set."""
         if self._used == len(self._buffer):
+            self._home.check_room()  # An object without an end meets the bounds too.
             self._flush()
         return self._buffer[self._used : self._used + n]
 
@@ -142,7 +143,6 @@ class Reception:
 
     def _flush(self) -> None:
         if self._large is None:
-            self._home.check_room()
             self._start_large()
         assert self._large is not None
         self._large.write(self._buffer[: self._used])
@@ -150,13 +150,13 @@ class Reception:
 
     def abort(self) -> None:
         """Give everything back; nothing of the object stays."""
-        if self._large is not None:
-            self._large.close()
-            self._large = None
-        if self._pooled is not None:
+        large, self._large = self._large, None
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
             self._buffer.release()
-            self._ingest.buffers.give(self._pooled)
-            self._pooled = None
+            self._ingest.buffers.give(pooled)
+        if large is not None:
+            large.close()
 
     def commit(self) -> Accepted:
         """Durable and findable when this returns.

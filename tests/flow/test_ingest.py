@@ -234,6 +234,34 @@ def test_a_disk_that_fails_in_the_middle_is_no_success_and_leaves_nothing(data: 
         life.assert_served([sent, make_object(5, 1, 1)])
 
 
+def test_an_object_without_an_end_is_stopped_at_the_bounds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with living(settings_of(data)) as life:
+        reception = begin(life, LARGE)
+        reception.write(bytes(3 * LARGE_BYTES))
+        settings = settings_of(data, journal={"free_bytes_min": 1 << 60, "large_bytes": LARGE_BYTES})
+        monkeypatch.setattr(life.home, "settings", settings)
+        monkeypatch.setattr(life.home, "_room_until", 0.0)
+        with pytest.raises(Exhausted, match="free_bytes_min"):
+            reception.write(bytes(3 * LARGE_BYTES))
+        reception.abort()
+        assert files_below(data / "journal/incoming") == []
+
+
+def test_memory_is_given_back_though_a_file_cannot_be_removed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with living(settings_of(data, dimse={"buffer_bytes_max": 1 << 20})) as life:
+        with monkeypatch.context() as patch:
+            patch.setattr(life.home.disk, "unlink", fail)
+            for _ in range((1 << 20) // LARGE_BYTES):
+                reception = begin(life, LARGE)
+                reception.write(LARGE.data_set)
+                with pytest.raises(OSError, match="Input/output"):
+                    reception.abort()
+        assert life.ingest.buffers.take() is not None
+
+
 def test_when_all_buffers_are_taken_objects_stream(data: Path) -> None:
     with living(settings_of(data, dimse={"buffer_bytes_max": 1 << 20})) as life:
         held = [begin(life, SMALL) for _ in range((1 << 20) // LARGE_BYTES)]
