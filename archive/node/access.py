@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,7 +101,8 @@ def home_as_guest(settings: Settings, verb: str) -> Iterator["Home"]:
 
     # An answer means that its recovery is over.
     ask(settings.node.data, {"verb": "ping"}, progress=lambda text: None)
-    with contextlib.closing(Home(settings, f"{verb}-{os.getpid()}")) as home:
+    # A process id alone is not enough: containers that share the folder give theirs the same ones.
+    with contextlib.closing(Home(settings, f"{verb}-{os.getpid()}-{secrets.token_hex(4)}")) as home:
         yield home
 
 

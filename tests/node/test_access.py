@@ -10,6 +10,7 @@ import pytest
 from archive.config import Settings, load_settings
 from archive.disk import LOCAL_DISK
 from archive.errors import Damaged, Locked, Unavailable
+from archive.flow.recovery import INDEX_FORMAT
 from archive.node import access, control
 from archive.node.access import alone, home_alone, home_as_guest, node_runs, reading_home, recover
 from archive.node.lock import holder_of
@@ -56,6 +57,7 @@ def test_a_damaged_index_names_the_remedy(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "data")
     (tmp_path / "data" / "index" / "packed").mkdir(parents=True)
     (tmp_path / "data" / "index" / "packed" / "data.mdb").write_bytes(bytes(1 << 16))
+    (tmp_path / "data" / "index" / "format").write_text(INDEX_FORMAT)
     with pytest.raises(Damaged, match="delete index/ and run rebuild-index"), home_alone(settings, "import", print):
         pass
     assert holder_of(tmp_path / "data") is None
@@ -73,7 +75,10 @@ def test_guests_and_readers_beside_a_running_node(start_node: Callable[..., Node
     settings = settings_of(node.data)
     assert node_runs(node.data)
     with home_as_guest(settings, "import") as home:
-        assert home.slot == f"import-{os.getpid()}"
+        slot = home.slot
+    assert slot.startswith(f"import-{os.getpid()}-")
+    with home_as_guest(settings, "import") as home:
+        assert home.slot != slot, "a process of the same id in another container takes no slot away"
     with reading_home(settings, "export", print) as home:
         assert home.slot == ""
     node.kill()
