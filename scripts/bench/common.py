@@ -2,15 +2,10 @@
 
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -185,50 +180,13 @@ def figures_of(cases: Iterable[Case]) -> dict[str, object]:
     }
 
 
-class Conditions:
-    """What surrounds a measurement; made before it, asked after it."""
-
-    def __init__(self, name: str, data_set: str) -> None:
-        self._name, self._data_set = name, data_set
-        self._began = datetime.now(UTC)
-        self._load = os.getloadavg()[0]
-
-    def told(self) -> dict[str, str]:
-        command = " ".join([f"scripts/bench/{self._name}", *sys.argv[1:]])
-        return {
-            "when": f"{self._began:%Y-%m-%d %H:%M} UTC, {(datetime.now(UTC) - self._began).seconds} s",
-            "machine": machine(),
-            "load": f"{self._load:.1f} before, {os.getloadavg()[0]:.1f} after (1 minute)",
-            "data set": self._data_set,
-            "command": f"`{command}`",
-            "commit": commit(),
-        }
-
-
-def machine() -> str:
-    """Processor, memory, kernel, Python."""
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    processor = found[1].strip() if found else platform.machine()
-    return f"{os.cpu_count()} x {processor}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
-
-
-def commit() -> str:
-    """The commit that was measured, and whether the archive's code differed from it."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "archive"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{found} with changes in archive/" if changed else found
-
-
 def parser_of(description: str) -> argparse.ArgumentParser:
     """Options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder for data while it runs (default: the system's temporary one)")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS", help="wait so long at most for a quiet machine (default 0)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there too")
     parser.add_argument(
         "--markdown", type=Path, nargs="?", const=PAGE, metavar="FILE", help=f"renew its section of a page ({PAGE.relative_to(ROOT)})"

@@ -23,7 +23,6 @@ from scripts.bench.common import (
     MR,
     NODE,
     Case,
-    Conditions,
     Missing,
     Report,
     figures_of,
@@ -35,6 +34,7 @@ from scripts.bench.common import (
     run,
     table_of,
 )
+from scripts.bench.conditions import Conditions
 from tests.kit import Node
 
 STORESCP, ORTHANC = "storescp", "Orthanc"
@@ -130,7 +130,9 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     needs("storescu", "dcmtk")
     conditions = Conditions(
-        "dimse", f"{DATA_SETS[CT]}; {DATA_SETS[MR]}; {options.count} CT objects, {options.count * 3} MR objects, {options.rounds} rounds"
+        "dimse",
+        f"{DATA_SETS[CT]}; {DATA_SETS[MR]}; {options.count} CT objects, {options.count * 3} MR objects, {options.rounds} rounds",
+        options.patience,
     )
     with tempfile.TemporaryDirectory(prefix="bench-dimse-", dir=options.work) as folder, ExitStack() as stack:
         work = Path(folder)

@@ -27,7 +27,8 @@ from archive.flow.home import Home
 from archive.flow.ingest import Ingest, Reception
 from archive.node.layout import make_layout
 from archive.pack.journal import Journal
-from scripts.bench.common import CT, DATA_SETS, MR, Conditions, Report, make_series, needs, parser_of, publish, run
+from scripts.bench.common import CT, DATA_SETS, MR, Report, make_series, needs, parser_of, publish, run
+from scripts.bench.conditions import Conditions
 from scripts.bench.dimse import WARM_UP_OBJECTS, push
 
 STEPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
@@ -132,7 +133,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--count", type=int, default=300, help="objects of each association (default 300)")
     options = parser.parse_args(arguments)
     needs("storescu", "dcmtk")
-    conditions = Conditions("ingest", f"{DATA_SETS[CT]}; {DATA_SETS[MR]}; {options.rounds} rounds of {options.count} objects each")
+    conditions = Conditions(
+        "ingest", f"{DATA_SETS[CT]}; {DATA_SETS[MR]}; {options.rounds} rounds of {options.count} objects each", options.patience
+    )
     found: dict[str, tuple[Clock, float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-ingest-", dir=options.work) as folder:
         for kind in (CT, MR):

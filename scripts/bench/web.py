@@ -19,7 +19,6 @@ from scripts.bench.common import (
     DATA_SETS,
     NODE,
     Case,
-    Conditions,
     Missing,
     Report,
     Sent,
@@ -32,6 +31,7 @@ from scripts.bench.common import (
     run,
     table_of,
 )
+from scripts.bench.conditions import Conditions
 from scripts.bench.dimse import push
 from tests.kit import Node, multipart_parts
 
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str]) -> None:
     needs("wrk", "wrk")
     needs("storescu", "dcmtk")
     shape = f"one series of {options.count}; {options.rounds} rounds of {options.seconds} s, {CONNECTIONS} connections"
-    conditions = Conditions("web", f"{DATA_SETS[CT]}; {shape}")
+    conditions = Conditions("web", f"{DATA_SETS[CT]}; {shape}", options.patience)
     with tempfile.TemporaryDirectory(prefix="bench-web-", dir=options.work) as folder, ExitStack() as stack:
         cases = measure(Path(folder), stack, options.count, options.rounds, options.seconds)
     header, lines = table_of(cases)
