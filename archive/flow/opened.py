@@ -17,7 +17,13 @@ PIECE_BYTES = 1 << 20
 class Payload(Protocol):
     """Where an open instance's bytes come from: an open journal record, or its range of a pack."""
 
-    def view(self, offset: int, length: int) -> memoryview: ...
+    def view(self, offset: int, length: int) -> memoryview:
+        """Checked bytes in one piece."""
+        ...
+
+    def views(self, offset: int, length: int) -> list[memoryview]:
+        """Checked bytes in as many pieces as they lie in, none of them copied."""
+        ...
 
     def whole(self) -> memoryview:
         """All of it, checked; mapped where it is large."""
@@ -53,7 +59,7 @@ class Opened:
     def chunks(self, offset: int, length: int) -> Iterator[memoryview]:
         """The range in checked pieces of up to 1 MiB."""
         for at in range(offset, offset + length, PIECE_BYTES):
-            yield self._payload.view(at, min(PIECE_BYTES, offset + length - at))
+            yield from self._payload.views(at, min(PIECE_BYTES, offset + length - at))
 
     def stored_data_set(self) -> memoryview:
         """The whole data set as it is stored, checked."""
@@ -91,5 +97,5 @@ class Opened:
             if self._is_deflated:
                 parts.append(self.data_set()[offset : offset + length])
             else:
-                parts.append(self._payload.view(self.stored.data_set_offset + offset, length))
+                parts += self._payload.views(self.stored.data_set_offset + offset, length)
         return pixels.cut_frame(frame_number, parts)

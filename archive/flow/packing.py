@@ -27,6 +27,7 @@ from archive.pack.frame import Kind
 from archive.pack.naming import PackName
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, PackHeader, PackWriter
 from archive.pack.segment import now_us
+from archive.pool.adoption import Adoption
 from archive.tier.protocol import NumberTaken
 from archive.tier.tails import read_pack_tail
 
@@ -231,14 +232,17 @@ class Packer:
             def read(descriptor: InstanceDescriptor) -> Iterator[Bytes]:
                 return read_pending(self._home, content.records[descriptor.revision.sequence])
 
-            name = tier.put(
-                identity.name,
-                plan.pack_sequence,
-                writer.length,
-                writer.stream(read),
-                lambda: PackName(identity.name, plan.pack_sequence, writer.digest),
-            )
-        self._commit(name)
+            with self._home.pool.adopt(writer.length) as adoption:
+                name = tier.put(
+                    identity.name,
+                    plan.pack_sequence,
+                    writer.length,
+                    adoption.tee(writer.stream(read)),
+                    lambda: PackName(identity.name, plan.pack_sequence, writer.digest),
+                )
+                self._commit(name, adoption)
+        else:
+            self._commit(name)
         self._forget(sequence, plan)
         return name
 
@@ -253,8 +257,10 @@ class Packer:
             return entry.name
         return None
 
-    def _commit(self, name: PackName) -> None:
+    def _commit(self, name: PackName, adoption: Adoption | None = None) -> None:
         tail = read_pack_tail(self._home.tier, name)
+        if adoption is not None:
+            adoption.keep(name, tail.covered)
         with self._packed.environment.writing() as t:
             self._writer.add_pack(t, name, tail)
 

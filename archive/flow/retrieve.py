@@ -1,8 +1,11 @@
 """Finding instances and reading them, wherever they lie: journal first, then packs."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
+from archive.dicom.frames import PixelData
+from archive.dicom.syntax import encoding_of
 from archive.errors import Damaged, NotFound
 from archive.flow.home import Home
 from archive.flow.opened import Opened
@@ -10,24 +13,41 @@ from archive.flow.series_metadata import SeriesMetadata
 from archive.flow.series_view import SeriesView, instances_of_series, series_of_study
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.pack.journal_reader import open_record
+from archive.pool.fetching import Outlook
 from archive.pool.pool import Pack
 
 Stored = Located
 
+AT_ONCE_BYTES_MAX = 1 << 20
+"""An object of up to this size comes near as a whole, as one ranged read costs more than its bytes do."""
+
 
 class PackedPayload:
-    """An instance's range of a mapped pack."""
+    """An instance's range of a pack.
 
-    def __init__(self, pack: Pack, start: int, length: int) -> None:
-        self._pack, self._start, self._length = pack, start, length
+    Parameters
+    ----------
+    outlook : callable
+        What else will be read; asked where the pack's bytes are not near.
+    """
+
+    def __init__(self, pack: Pack, start: int, length: int, outlook: Callable[[], Outlook]) -> None:
+        self._pack, self._start, self._length, self._outlook = pack, start, length, outlook
 
     def view(self, offset: int, length: int) -> memoryview:
-        if offset < 0 or length < 0 or offset + length > self._length:
-            raise Damaged(f"bytes {offset}..{offset + length} lie outside of an object of {self._length}")
-        return self._pack.view(self._start + offset, length)
+        self._check(offset, length)
+        return self._pack.view(self._start + offset, length, self._outlook)
+
+    def views(self, offset: int, length: int) -> list[memoryview]:
+        self._check(offset, length)
+        return self._pack.views(self._start + offset, length, self._outlook)
 
     def whole(self) -> memoryview:
-        return self.view(0, self._length)
+        return self._pack.whole(self._start, self._length)
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self._length:
+            raise Damaged(f"bytes {offset}..{offset + length} lie outside of an object of {self._length}")
 
 
 class Retrieval:
@@ -73,8 +93,13 @@ class Retrieval:
     # --- reading
 
     @contextlib.contextmanager
-    def open(self, stored: Stored) -> Iterator[Opened]:
+    def open(self, stored: Stored, frame_number: int = 0) -> Iterator[Opened]:
         """An instance to be read; one that moved from journal to pack, or to another pack, is followed.
+
+        Parameters
+        ----------
+        frame_number : int
+            The frame that will be read, so that one that is not near comes together with what is looked at first; 0 for all.
 
         Raises
         ------
@@ -87,24 +112,36 @@ class Retrieval:
         """
         with contextlib.ExitStack() as stack:
             try:
-                opened = self._enter(stack, stored)
+                opened = self._enter(stack, stored, frame_number)
             except NotFound:
                 again = [i for i in self._home.index.revisions(stored.sop_instance_uid) if i.revision == stored.revision]
                 if not again:
                     raise
                 try:
-                    opened = self._enter(stack, again[0])
+                    opened = self._enter(stack, again[0], frame_number)
                 except NotFound as error:
                     raise Damaged(f"instance {stored.sop_instance_uid} is in the index and cannot be read: {error}") from error
             yield opened
 
-    def _enter(self, stack: contextlib.ExitStack, stored: Stored) -> Opened:
+    def _enter(self, stack: contextlib.ExitStack, stored: Stored, frame_number: int) -> Opened:
         limit = self._home.settings.limits.inflated_bytes_max
         place = stored.place
         if isinstance(place, PackPlace):
-            return Opened(stored, PackedPayload(self._open_pack(place.pack_id), place.offset, stored.length), limit)
+            outlook = functools.partial(self._outlook, stored, place, frame_number)
+            return Opened(stored, PackedPayload(self._open_pack(place.pack_id), place.offset, stored.length, outlook), limit)
         record = stack.enter_context(open_record(self._home.journal, place, stored.revision.sequence, stored.block_crcs))
         return Opened(stored, record, limit)
+
+    def _outlook(self, stored: Stored, place: PackPlace, frame_number: int) -> Outlook:
+        """The object, or its frame, at once; the rest of its series ahead."""
+        ranges = [(0, min(stored.length, AT_ONCE_BYTES_MAX))]
+        if stored.length > AT_ONCE_BYTES_MAX and frame_number and stored.pixels and not encoding_of(stored.transfer_syntax_uid).deflated:
+            base = stored.data_set_offset
+            ranges = [(base + at, base + at + length) for at, length in PixelData.from_json(stored.pixels).frame_ranges(frame_number)]
+        packed = self._home.index.packed
+        with packed.environment.reading() as t:
+            span = packed.span(t, stored.series_key, place)
+        return Outlook(tuple((place.offset + start, place.offset + end) for start, end in ranges), span)
 
     def _open_pack(self, pack_id: int) -> Pack:
         packed = self._home.index.packed

@@ -86,9 +86,9 @@ class SeriesMetadata:
         try:
             with packed.environment.reading() as t:
                 pack = self._home.pool.open(packed.pack(t, extent.pack_id), lambda: packed.block_crcs(t, extent.pack_id))
+            data = bytes(pack.view(extent.metadata_offset, extent.metadata_length))
         except NotFound as error:
             raise Damaged(f"a series is in the index and its metadata cannot be read: {error}") from error
-        data = bytes(pack.view(extent.metadata_offset, extent.metadata_length))
         if crc32(data) != extent.metadata_crc:
             raise Damaged(f"the metadata of a series in pack {extent.pack_id} does not match its CRC")
         return data

@@ -8,7 +8,7 @@ value and study -> nothing; `deletions` revision -> deletion; `codes` number -> 
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,26 @@ class PackedIndex:
             if ordinal >= extent.first + extent.instances:
                 return
             yield ordinal, self._located(t, extent.pack_id, value)
+
+    def span(self, t: Transaction, key: SeriesKey, place: PackPlace) -> tuple[int, int] | None:
+        """Bytes of a pack, from and up to, through which the series lies that has an instance at a place; None where there is none."""
+        record = self.series(t, key)
+        for extent in record.extents if record else []:
+            if extent.pack_id != place.pack_id:
+                continue
+            ordinals = range(extent.first, extent.first + extent.instances)
+            first = self._first_known(t, extent.pack_id, ordinals)
+            last = self._first_known(t, extent.pack_id, reversed(ordinals))
+            if first and last and first.place[1] <= place.offset < last.place[1] + last.length:
+                return first.place[1], last.place[1] + last.length
+        return None
+
+    def _first_known(self, t: Transaction, pack_id: int, ordinals: Iterable[int]) -> Located | None:
+        for ordinal in ordinals:
+            value = t.get("instances", _ORDINAL.pack(pack_id, ordinal))
+            if value is not None:
+                return self._located(t, pack_id, value)
+        return None
 
     def rows(self, t: Transaction, extent: Extent) -> list[dict[str, Any]]:
         """Instance level query attributes of an extent, one for each ordinal."""

@@ -46,6 +46,10 @@ class OpenRecord:
                 raise Damaged(f"journal record {self.header.sequence}: block {number} does not match its CRC")
         return data[offset - begin : offset - begin + length]
 
+    def views(self, offset: int, length: int) -> list[memoryview]:
+        """The same, in pieces: one."""
+        return [self.view(offset, length)]
+
     def _read_whole(self) -> memoryview:
         if self._whole is None:
             data = self._disk.read(self._fd, self.header.payload_length, self._start)

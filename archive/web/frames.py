@@ -94,7 +94,7 @@ def frame_length(pixel_data: PixelData, frame_number: int) -> int:
 
 
 def _one_frame(retrieval: Retrieval, stored: Stored, number: int, leases: Leases) -> list[Buffer]:
-    opened, lease = leases.enter(retrieval.open(stored))
+    opened, lease = leases.enter(retrieval.open(stored, number))
     try:
         return list(opened.frame(number))
     except BaseException:
