@@ -96,18 +96,25 @@ class DirectoryTier:
         finally:
             self._disk.close(fd)
 
+    def _names(self, *below: str) -> list[str]:
+        """Names in a folder, none where it is absent."""
+        try:
+            return self._disk.list_folder(self._root.joinpath(*below))
+        except OSError as error:
+            raise Unavailable(f"{self.url} cannot be listed: {error.strerror}") from error
+
     def list_packs(self, node: str, first: int = 0) -> Iterator[PackEntry]:
-        for folder in self._disk.list_folder(self._root / node):
+        for folder in self._names(node):
             if not FOLDER_NAME.fullmatch(folder) or int(folder) < first // PACKS_PER_FOLDER or not (self._root / node / folder).is_dir():
                 continue
-            for file in self._disk.list_folder(self._root / node / folder):
+            for file in self._names(node, folder):
                 with contextlib.suppress(NotUnderstood, FileNotFoundError):
                     name = PackName.parse(f"{node}/{folder}/{file}")
                     if name.sequence >= first:
                         yield PackEntry(name, os.stat(self._path(name)).st_size)
 
     def nodes(self) -> list[str]:
-        return [n for n in self._disk.list_folder(self._root) if NODE_NAME.fullmatch(n) and (self._root / n).is_dir()]
+        return [n for n in self._names() if NODE_NAME.fullmatch(n) and (self._root / n).is_dir()]
 
     def delete(self, name: PackName) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -121,7 +128,7 @@ class DirectoryTier:
 
     def delete_in_flight(self, node: str) -> list[str]:
         folder = (self._root / in_flight_name(node, 0)).parent
-        mine = [n for n in self._disk.list_folder(folder) if n.rpartition("-")[0] == node]
+        mine = [n for n in self._names(folder.name) if n.rpartition("-")[0] == node]
         for name in mine:
             self._disk.unlink(folder / name)
         return mine

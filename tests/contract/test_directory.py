@@ -121,3 +121,11 @@ def test_urls(tmp_path: Path) -> None:
     assert open_tier(f"file://{tmp_path}/with%20space", tmp_path).local_path(PackName("n", 1, "0" * 64)) == (
         tmp_path / "with space" / str(PackName("n", 1, "0" * 64))
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    tier = DirectoryTier(tmp_path / "file")
+    for look in (tier.nodes, lambda: list(tier.list_packs("node")), lambda: tier.delete_in_flight("node")):
+        with pytest.raises(Unavailable, match="Not a directory"):
+            look()
