@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from archive.errors import BadInput, Damaged
+from archive.errors import BadInput, Damaged, Unavailable
 from archive.flow.home import Home
 from archive.index.packed_writer import PackedWriter
 from archive.pack.naming import PackName
@@ -61,10 +61,14 @@ def next_sequence(home: Home) -> int:
     ------
     NumberTaken
         Another node writes under this node's name.
+    Unavailable
+        The tier holds none of the packs that the index knows: what is written there now would be hidden once the right disk is mounted.
     """
     identity, packed = home.identity, home.index.packed
     with packed.environment.reading() as t:
         number = packed.last_sequence(t, identity.name) + 1
+    if number > 1 and next(iter(home.tier.list_packs(identity.name)), None) is None:
+        raise Unavailable(f"{home.tier.url} holds no pack of node {identity.name}, and the index knows {number - 1}: is it mounted?")
     for name, node in _unknown(home, number):
         if node not in ("", identity.node):
             raise NumberTaken(

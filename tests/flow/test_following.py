@@ -67,3 +67,17 @@ def test_an_index_of_another_format_is_made_anew(data: Path) -> None:
     assert recover(settings).packs_adopted == 0
     with living(settings) as life:
         life.assert_served([make_object(1, 1, 1)])
+
+
+def test_nothing_is_packed_into_a_folder_that_lost_its_disk(data: Path) -> None:
+    with living(settings_of(data)) as life:
+        life.send(make_object(1, 1, 1))
+        life.packer.pack_now()
+        (data / "packs").rename(data / "elsewhere")
+        life.send(make_object(1, 1, 2))
+        with pytest.raises(Unavailable, match="is it mounted"):
+            life.packer.pack_now()
+        assert pack_files(data) == []
+        (data / "elsewhere").rename(data / "packs")
+        life.packer.pack_now()
+        life.assert_served([make_object(1, 1, 1), make_object(1, 1, 2)])
