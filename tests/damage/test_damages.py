@@ -291,6 +291,11 @@ DAMAGES = {
         [r"damage index table instances: .*does not match its CRC", r"damage index of pack \S*/000000000001-\S+: .*does not match its CRC"],
         SMALL[1:2],
     ),
+    "index: value of a pack": Damage(
+        flip_index("packed", f'"name":"{NAME}/000000000/000000000001'.encode()),
+        [r"damage index table packs: .*does not match its CRC"] * 2 + [r"damage index of the tier: .*does not match its CRC"],
+        [BIG, *SMALL],
+    ),
     "index: pending value": Damage(
         flip_index("pending", b'"sop_instance_uid":"' + WAITING[1].sop_instance_uid.encode()),
         [r"damage index table records: .*does not match its CRC", r"damage index of the journal: .*does not match its CRC"],
