@@ -103,6 +103,8 @@ def home_as_guest(settings: Settings, verb: str) -> Iterator["Home"]:
     ask(settings.node.data, {"verb": "ping"}, progress=lambda text: None)
     # A process id alone is not enough: containers that share the folder give theirs the same ones.
     with contextlib.closing(Home(settings, f"{verb}-{os.getpid()}-{secrets.token_hex(4)}")) as home:
+        # Asked again, now that no recovery can begin: the first answer may have been of a node that is gone, and another be recovering.
+        ask(settings.node.data, {"verb": "ping"}, progress=lambda text: None)
         yield home
 
 

@@ -10,6 +10,7 @@ import pytest
 from archive.config import Settings, load_settings
 from archive.disk import LOCAL_DISK
 from archive.errors import Damaged, Locked, Unavailable
+from archive.flow.home import sole_writer
 from archive.flow.recovery import INDEX_FORMAT
 from archive.node import access, control
 from archive.node.access import alone, home_alone, home_as_guest, node_runs, reading_home, recover
@@ -68,6 +69,24 @@ def test_a_guest_needs_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     settings = settings_of(tmp_path / "data")
     with alone(settings, "import"), pytest.raises(Unavailable), home_as_guest(settings, "import"):
         pass
+
+
+def test_a_guest_writes_when_no_recovery_runs_or_can_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path / "data")
+    with home_alone(settings, "import", print):
+        pass
+    kept_out = []
+
+    def ask(data: Path, request: object, progress: object) -> None:
+        try:
+            with sole_writer(data):
+                kept_out.append(False)
+        except Locked:
+            kept_out.append(True)
+
+    monkeypatch.setattr(access, "ask", ask)
+    with home_as_guest(settings, "import"):
+        assert kept_out[-1], "the last answer comes while nobody can begin to recover"
 
 
 def test_guests_and_readers_beside_a_running_node(start_node: Callable[..., Node]) -> None:
