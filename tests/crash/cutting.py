@@ -50,9 +50,9 @@ class CuttingDisk(Disk):
         """Cut before the call whose description (`rename OLD to NEW`, `sync PATH`) has the pattern in it; `skip` such calls pass."""
         self._pattern, self._skip, self._torn = re.compile(pattern), skip, torn
 
-    def revive(self) -> None:
-        """The next life of the node: calls are carried out again; what was never synced still is not."""
-        self._pattern, self._calls_max, self._dead = None, 1 << 60, False
+    def revive(self, calls_max: int = 1 << 60) -> None:
+        """The next life of the node, of so many calls; what was never synced still is not."""
+        self._pattern, self._calls_max, self._dead = None, self.calls + calls_max, False
 
     def _is_over(self, what: str) -> bool:
         if self._pattern and self._pattern.search(what):
@@ -169,3 +169,4 @@ class CuttingDisk(Disk):
             path.unlink()
         for path, file in names.items():
             path.write_bytes(self._synced.get(file, b""))
+        self._names, self._durable, self._changes = dict(names), dict(names), []

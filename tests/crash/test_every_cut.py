@@ -146,3 +146,33 @@ def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool) -> None:
             error.add_note(f"cut after call {calls} of {total}: {disk.last}")
             raise
         shutil.rmtree(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["nothing", "unsynced"])
+def test_a_cut_of_the_start_after_a_cut(folder: Path, loss: Loss) -> None:
+    """Every tenth cut, and the start after it cut off at every other call."""
+    total = calls_of_the_story(folder)
+    for calls in range(7, total, 10):
+        calls_of_the_start = 0
+        while True:
+            data = folder / "data"
+            disk = CuttingDisk(calls)
+            story = Story(disk, data)
+            story.run()
+            disk.lose(loss)
+            disk.revive(calls_of_the_start)
+            with suppress(Cut):
+                recover(story.settings, disk=disk)
+            over = not disk.is_cut
+            disk.close_all()
+            disk.lose(loss)
+            try:
+                assert_whole(data, story.acknowledged)
+            except BaseException as error:
+                error.add_note(f"cut after call {calls} of {total}, and after call {calls_of_the_start} of the start: {disk.last}")
+                raise
+            shutil.rmtree(data)
+            if over:
+                break
+            calls_of_the_start += 2
