@@ -1,5 +1,6 @@
 """What goes into one pack: its instances read once for their metadata, and again piece by piece while the pack is written."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -11,7 +12,7 @@ from archive.flow.home import Home
 from archive.index.pending import Pending
 from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.journal_reader import OpenRecord, open_record
-from archive.pack.pack_writer import SeriesContent, compress
+from archive.pack.pack_writer import GZIP_LEVEL, SeriesContent
 
 PIECE_BYTES = 1 << 20
 
@@ -39,6 +40,26 @@ def metadata_array(documents: list[bytes]) -> bytes:
     return b"[\n" + b",\n".join(documents) + b"\n]"
 
 
+class MetadataArray:
+    """The gzipped `metadata_array` of documents that come one by one, compressed as they come: those of a series may be large."""
+
+    def __init__(self) -> None:
+        self._deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)  # Its time stamp is zero.
+        self._parts: list[bytes] = []
+        self._between = b"[\n"
+
+    def add(self, document: bytes) -> None:
+        """One more, one line."""
+        for data in (self._between, document):
+            self._parts.append(self._deflater.compress(data))
+        self._between = b",\n"
+
+    def finish(self) -> bytes:
+        """One gzip member, once at least one document was added."""
+        self._parts += (self._deflater.compress(b"\n]"), self._deflater.flush())
+        return b"".join(self._parts)
+
+
 def instance_metadata(writer: MetadataWriter, opened: OpenRecord, descriptor: InstanceDescriptor) -> bytes:
     """DICOM JSON of one instance in the journal, one line."""
     data_set = opened.mapped()[descriptor.data_set_offset :]
@@ -57,7 +78,7 @@ def prepare(home: Home, records: list[Pending]) -> Content:
     writer = MetadataWriter(home.settings.limits.inflated_bytes_max)
     for (study, series), group in groupby(records, key=lambda p: (p.descriptor.study_instance_uid, p.descriptor.series_instance_uid)):
         instances: list[tuple[InstanceDescriptor, bool]] = []
-        documents: list[bytes] = []
+        metadata = MetadataArray()
         names: set[str] = set()
         for record in group:
             d = record.descriptor
@@ -65,15 +86,16 @@ def prepare(home: Home, records: list[Pending]) -> Content:
                 with open_record(home.journal, record.location, d.revision.sequence, d.block_crcs) as opened:
                     for _ in pieces(opened, d.length):
                         pass
-                    documents.append(instance_metadata(writer, opened, d))
+                    document = instance_metadata(writer, opened, d)
             except (Damaged, NotFound, BadInput, OSError) as error:
                 content.damaged[d.revision.sequence] = f"{d.sop_instance_uid}: {error}"
                 continue
+            metadata.add(document)
             instances.append((d, record.further or d.sop_instance_uid in names))
             names.add(d.sop_instance_uid)
             content.records[d.revision.sequence] = record
         if instances:
-            content.series.append(SeriesContent(study, series, instances, compress(metadata_array(documents))))
+            content.series.append(SeriesContent(study, series, instances, metadata.finish()))
     return content
 
 

@@ -1,7 +1,9 @@
 """From journal to packs: which series are ready, what a pack holds and in which order, and what is set aside."""
 
+import random
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 
 from archive.errors import Damaged
 from archive.flow.check import verify
+from archive.flow.pack_content import MetadataArray, metadata_array
 from archive.flow.recovery import recover
 from archive.index.pending import _STATE
 from archive.pack.pack_reader import PackTail
+from archive.pack.pack_writer import compress
 from archive.tier.protocol import NumberTaken
 from archive.tier.tails import read_pack_tail
 from tests.flow.objects import LARGE_BYTES, NAME, Life, Object, files_below, living, make_object, pack_files, settings_of
@@ -67,7 +71,7 @@ def test_several_series_in_one_pack_each_contiguous(life: Life, data: Path) -> N
 def test_a_series_larger_than_a_pack_is_cut_and_small_ones_are_not(data: Path) -> None:
     target = 1 << 20
     sent = [make_object(1, 1, number, pixel_bytes=300_000) for number in range(1, 9)]
-    small = [make_object(2, 1, number, pixel_bytes=50_000) for number in range(1, 5)]
+    small = [make_object(2, 1, number, pixel_bytes=150_000) for number in range(1, 5)]
     with living(settings_of(data, packer={"pack_bytes_target": target})) as life:
         life.send(*small[:1], *sent, *small[1:])
         life.packer.pack_now()
@@ -87,6 +91,23 @@ def test_an_object_larger_than_a_pack_has_one_of_its_own(data: Path) -> None:
         life.packer.pack_now()
         assert content(life) == [[uids(one)] for one in sent]
         life.assert_served(sent)
+
+
+def test_metadata_is_compressed_document_by_document() -> None:
+    documents = [random.Random(n).randbytes(5000).hex().encode() for n in range(64)]
+    whole = compress(metadata_array(documents))
+    tracemalloc.start()
+    try:
+        array = MetadataArray()
+        for document in documents:
+            array.add(bytes(bytearray(document) * 20))
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20, "12 MB of documents came"
+    finally:
+        tracemalloc.stop()
+    array = MetadataArray()
+    for document in documents:
+        array.add(document)
+    assert array.finish() == whole, "as if it were compressed at once"
 
 
 def test_late_instances_make_a_further_pack(life: Life) -> None:
