@@ -35,6 +35,9 @@ class Hdfs:
         if shutil.which("mvn") is None and not list(ROOT.glob(".cache/hdfs/lib-*")):
             is_missing("maven is not installed, and .cache/hdfs holds no jars of Hadoop")
         self.address = self.command("up").splitlines()[-1].removeprefix("webhdfs://")
+        for number in range(9):  # the first requests of a Java process take seconds
+            self.write(f"/warm/{number}", bytes(3000))
+            self.ask("GET", f"/warm/{number}", op="GETFILECHECKSUM")
         return self
 
     def command(self, *arguments: str) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, urlsplit
 
 from archive.config import WebhdfsSection
@@ -61,20 +61,24 @@ class DataNodes:
         connection, target = self._connect(location)
         try:
             connection.request("GET", target)
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise _refusal(location, answer)
-            yield answer
+            with connection.getresponse() as answer:
+                if answer.status != http.client.OK:
+                    raise _refusal(location, answer)
+                yield answer
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
         finally:
             connection.close()
 
-    def put(self, location: str, length: int, chunks: Iterable[Bytes]) -> None:
+    def put(self, location: str, length: int, chunks: Iterable[Bytes], unsettled: Callable[[], None]) -> None:
         """Write a file of exactly this length, known to the DataNode before the first byte; the 201 that ends it is waited for.
 
-        Whatever ends it before leaves a file on HDFS that is cut short and looks whole. When this raises, that file is there as far as it
-        ever will be, so that it can be deleted.
+        Whatever ends it before leaves a file on HDFS that is cut short and looks whole, for the caller to delete.
+
+        Parameters
+        ----------
+        unsettled : callable
+            Called before this raises where the DataNode did not end the connection in order, so that it may open the file only later.
         """
         connection, target = self._connect(location)
         try:
@@ -92,33 +96,38 @@ class DataNodes:
                     raise self._why_refused(connection, location, error) from error
             try:
                 connection.sock.settimeout(self._settings.commit_seconds)
-                answer = connection.getresponse()
+                with connection.getresponse() as answer:
+                    if answer.status != http.client.CREATED:
+                        raise _refusal(location, answer)
             except (OSError, http.client.HTTPException) as error:
                 raise Unavailable(f"DataNode {urlsplit(location).netloc} did not confirm what it got: {_text(error)}") from error
-            if answer.status != http.client.CREATED:
-                raise _refusal(location, answer)
         except BaseException:
-            _let_go(connection)
+            if not _let_go(connection):
+                unsettled()
             raise
         finally:
             connection.close()
 
     def _why_refused(self, connection: http.client.HTTPConnection, location: str, error: OSError) -> ArchiveError:
         """A DataNode that says no (a quota, no DataNode left to write to) answers and closes while we still send."""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            answer = connection.getresponse()
+        with contextlib.suppress(OSError, http.client.HTTPException), connection.getresponse() as answer:
             if answer.status >= http.client.BAD_REQUEST:
                 return _refusal(location, answer)
         return Unavailable(f"DataNode {urlsplit(location).netloc} broke off: {_text(error)}")
 
 
-def _let_go(connection: http.client.HTTPConnection) -> None:
-    """End our side and wait until the DataNode has ended its own: it may open the file only now, having read what we sent."""
-    with contextlib.suppress(OSError, AttributeError):
+def _let_go(connection: http.client.HTTPConnection) -> bool:
+    """End our side and wait until the DataNode has ended its own, having read all that we sent; False where it does not."""
+    if connection.sock is None:  # it has answered, and said that it closes
+        return True
+    try:
         connection.sock.settimeout(LET_GO_SECONDS)
         connection.sock.shutdown(socket.SHUT_WR)
         while connection.sock.recv(65536):
             pass
+    except OSError:
+        return False
+    return True
 
 
 def _refusal(location: str, answer: http.client.HTTPResponse) -> ArchiveError:

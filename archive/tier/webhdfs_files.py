@@ -13,7 +13,7 @@ from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import Damaged, NotFound, Unavailable
 from archive.tier.webhdfs_answers import Block, Checksum, FileStatus
-from archive.tier.webhdfs_datanodes import DataNodes
+from archive.tier.webhdfs_datanodes import LET_GO_SECONDS, DataNodes
 from archive.tier.webhdfs_namenodes import NameNodes
 
 PIECE_BYTES = 1 << 20
@@ -41,7 +41,9 @@ class HdfsFiles:
 
     def status(self, path: str, patience_seconds: float | None = None) -> FileStatus:
         patience = self._settings.read_patience_seconds if patience_seconds is None else patience_seconds
-        return FileStatus.from_json(self._name_nodes.ask("GETFILESTATUS", path, patience).json["FileStatus"])
+        answer = self._name_nodes.ask("GETFILESTATUS", path, patience)
+        with _understood(path):
+            return FileStatus.from_json(answer.json["FileStatus"])
 
     def status_or_none(self, path: str, patience_seconds: float) -> FileStatus | None:
         with contextlib.suppress(NotFound):
@@ -57,13 +59,14 @@ class HdfsFiles:
                 answer = self._name_nodes.ask("LISTSTATUS_BATCH", path, self._settings.read_patience_seconds, **parameters)
             except NotFound:
                 return
-            listing = answer.json["DirectoryListing"]
-            rows = [FileStatus.from_json(row) for row in listing["partialListing"]["FileStatuses"]["FileStatus"]]
+            with _understood(path):
+                listing = answer.json["DirectoryListing"]
+                rows = [FileStatus.from_json(row) for row in listing["partialListing"]["FileStatuses"]["FileStatus"]]
+                remaining = bool(rows) and int(listing["remainingEntries"]) > 0
             for row in rows:
                 if row.name:  # a file answers itself, without a name
                     yield row
                     after = row.name
-            remaining = bool(rows) and listing["remainingEntries"] > 0
 
     def walk(self, folder: str) -> Iterator[str]:
         """Paths of all files below a folder."""
@@ -77,20 +80,19 @@ class HdfsFiles:
     def blocks(self, path: str, length: int) -> list[Block]:
         parameters = {"offset": 0, "length": max(length, 1)}
         answer = self._name_nodes.ask("GETFILEBLOCKLOCATIONS", path, self._settings.write_patience_seconds, **parameters)
-        return [Block.from_json(row) for row in answer.json["BlockLocations"]["BlockLocation"]]
+        with _understood(path):
+            return [Block.from_json(row) for row in answer.json["BlockLocations"]["BlockLocation"]]
 
     def checksum(self, path: str) -> Checksum:
         """Of a file's replicas, from the DataNodes' own records."""
         for failures in itertools.count(1):
             location = self._name_nodes.ask("GETFILECHECKSUM", path, self._settings.write_patience_seconds).location
             try:
-                with self._data_nodes.get(location) as answer:
+                with self._data_nodes.get(location) as answer, _understood(path):
                     return Checksum.from_json(json.loads(answer.read(ANSWER_BYTES_MAX))["FileChecksum"])
             except Unavailable:
                 if failures == FAILURES_MAX:
                     raise
-            except (ValueError, LookupError) as error:
-                raise Unavailable(f"the checksum of {path} is not understood: {error}") from error
             time.sleep(0.1 * failures)
         raise AssertionError("not reached")
 
@@ -103,7 +105,10 @@ class HdfsFiles:
 
     def make_folder(self, path: str, patience_seconds: float | None = None) -> None:
         patience = self._settings.write_patience_seconds if patience_seconds is None else patience_seconds
-        if not self._name_nodes.ask("MKDIRS", path, patience, permission="750").json["boolean"]:
+        answer = self._name_nodes.ask("MKDIRS", path, patience, permission="750")
+        with _understood(path):
+            made = bool(answer.json["boolean"])
+        if not made:
             raise Unavailable(f"HDFS does not make the folder {path} and does not say why")
 
     def delete(self, path: str) -> None:
@@ -112,7 +117,9 @@ class HdfsFiles:
 
     def rename(self, old: str, new: str) -> bool:
         """False where HDFS did not, for instance since `new` is there."""
-        return bool(self._name_nodes.ask("RENAME", old, destination=new).json["boolean"])
+        answer = self._name_nodes.ask("RENAME", old, destination=new)
+        with _understood(old):
+            return bool(answer.json["boolean"])
 
     def set_storage_policy(self, path: str, policy: str) -> None:
         self._name_nodes.ask("SETSTORAGEPOLICY", path, self._settings.write_patience_seconds, storagepolicy=policy)
@@ -133,11 +140,18 @@ class HdfsFiles:
         while True:
             location = self._locate("CREATE", path, self._settings.write_patience_seconds, excluded, **parameters)
             try:
-                return self._data_nodes.put(location, length, taken)
+                return self._data_nodes.put(location, length, taken, lambda: self._wait_until_there(path))
             except Unavailable:
                 if taken.any or len(excluded) == FAILURES_MAX:
                     raise
             excluded.append(self._transfer_address(location))
+
+    def _wait_until_there(self, path: str) -> None:
+        """A DataNode that lost its client opens the file within moments, or never; only what is there can be deleted."""
+        until = time.monotonic() + LET_GO_SECONDS
+        with contextlib.suppress(Unavailable):
+            while self.status_or_none(path, 0.0) is None and time.monotonic() < until:
+                time.sleep(0.1)
 
     def stream(self, path: str, offset: int, length: int) -> Iterator[bytes]:
         """Exactly these bytes in pieces of 1 MiB at most; goes on at another DataNode where one breaks off.
@@ -215,6 +229,14 @@ class _Taken:
         self.any = True
         yield from self._first
         yield from self._rest
+
+
+@contextlib.contextmanager
+def _understood(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unavailable(f"{path}: HDFS answers what is not understood: {error!r}") from error
 
 
 def _check_length(answer: http.client.HTTPResponse, wanted: int) -> None:

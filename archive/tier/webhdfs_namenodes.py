@@ -122,9 +122,11 @@ class NameNodes:
         what = f"{operation} {path} at NameNode {self._addresses[at]}"
         try:
             answer = _ASK[operation](self._clients[at], path, strict=False, **parameters)
-            body = answer.json() if answer.content else None
-        except requests.exceptions.RequestException as error:  # JSONDecodeError is one too
+            body = json.loads(answer.content) if answer.content else None
+        except requests.exceptions.RequestException as error:
             raise _TryAnother(Unavailable(f"{what}: {_cause(error)}")) from error
+        except ValueError as error:
+            raise _TryAnother(Unavailable(f"{what}: HTTP status {answer.status_code} with a body that is not JSON")) from error
         except HdfsError as error:
             failed = error_of(what, 401 if error.exception is None else 403, error.exception or "", error.message)
             raise (_TryAnother(failed) if error.exception in TRY_ANOTHER else failed) from error
