@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from archive.errors import Damaged
+from archive.errors import Damaged, Unavailable
 from archive.flow.check import verify
 from archive.flow.pack_content import MetadataArray, metadata_array
 from archive.flow.recovery import recover
@@ -324,3 +324,21 @@ def test_a_number_taken_by_another_node_stops_packing_and_says_so(data: Path, tm
                 two.packer.pack_now()
         two.assert_served([make_object(2, 1, 1)])  # Ingest and reading go on.
         two.send(make_object(2, 1, 2))
+
+
+def test_a_number_taken_after_it_was_planned_does_not_lose_the_plan(tmp_path: Path) -> None:
+    tier = f"file://{tmp_path}/tier"
+    lives = [settings_of(tmp_path / name, node={"data": tmp_path / name, "name": NAME, "tier": tier}) for name in ("a", "b")]
+    with living(lives[0]) as one, living(lives[1]) as two:
+        two.send(make_object(2, 1, 1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(two.home.tier, "put", lambda *_: (_ for _ in ()).throw(Unavailable("away")))
+            with pytest.raises(Unavailable):
+                two.packer.pack_now()
+        one.send(make_object(1, 1, 1))
+        one.packer.pack_now()
+        for _ in range(2):
+            with pytest.raises(NumberTaken, match="another node"):
+                two.packer.pack_now()
+        two.assert_served([make_object(2, 1, 1)])
+        assert two.home.waiting()[0] == 1

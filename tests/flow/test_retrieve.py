@@ -183,8 +183,8 @@ def test_a_segment_that_is_sealed_while_it_is_opened_is_followed(life: Life, mon
         return path
 
     monkeypatch.setattr(life.home.journal, "path_of", seal_after_a_look)
-    assert life.received(sent) == sent.data_set
     assert life.packer.pack_now().set_aside == {}
+    assert life.received(sent) == sent.data_set
 
 
 def test_a_pack_that_is_gone_is_damage_and_not_absence(life: Life, data: Path) -> None:
@@ -305,7 +305,7 @@ def test_metadata_made_anew_is_not_taken_for_another_packs_after_a_rebuild(tmp_p
     """A rebuilt index gives packs other numbers; `derived/` outlives it."""
     monkeypatch.setattr(series_metadata, "METADATA_VERSION_LEAST", 2)
     tier = f"file://{tmp_path}/tier"
-    names = ("b-node", "a-node")
+    names = ("a-node", "b-node")
     settings = [settings_of(tmp_path / name, node={"data": tmp_path / name, "name": name, "tier": tier}) for name in names]
     for number, one in enumerate(settings, 1):
         with living(one) as life:
