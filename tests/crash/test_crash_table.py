@@ -87,6 +87,25 @@ def test_I2_part_of_a_record_is_written(data: Path) -> None:
         life.assert_served(SERIES)
 
 
+def test_I2_a_page_of_the_payload_alone_did_not_come_down(data: Path) -> None:
+    """It cannot be told from an acknowledged record that rotted, so it is kept until its sender has sent it again."""
+    doomed = Doomed(data)
+    doomed.die_before("sync .*/open/.*seg", lambda: doomed.life.send(SMALL))
+    (segment,) = (data / "journal/open").iterdir()
+    with segment.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(bytes(4096))
+    with restarted(doomed.settings) as (report, life):
+        assert [SMALL.sop_instance_uid in text for text in report.damaged] == [True]
+        with pytest.raises(Damaged):
+            life.received(SMALL)
+        assert_sent_again(life, SMALL, "new")
+        assert life.packer.pack_now().set_aside == {}
+        assert_packed(life, [SMALL], number=1, packs=1)
+    assert recover(doomed.settings).damaged == []
+    assert doomed.files("journal/sealed") == []
+
+
 @pytest.mark.parametrize(("loss", "taken_in"), [("nothing", 1), ("unsynced", 0), ("unsynced bytes", 0)])
 def test_I3_the_record_is_written_and_not_synced(data: Path, loss: Loss, taken_in: int) -> None:
     doomed = Doomed(data)
