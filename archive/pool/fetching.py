@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 RUN_CELLS_MAX = 4
 ROUNDS_MAX = 8
 AHEADS_MAX = 16
-LOCK_SECONDS_MAX = 30.0
+LOCK_SHARE = 1 / 2
+"""Of the time that a reader waits, as long is what another process fetches left to it: it may be stopped, or hang."""
 CLOSE_SECONDS_MAX = 1.0
 
 logger = logging.getLogger(__name__)
@@ -171,8 +172,9 @@ class Fetcher:
         end = min(span[1], pack.info.covered)
         cells = order_of_reading(span[0] // cell_bytes, -(-end // cell_bytes), position, most)
         ahead = Ahead(pack, [cell for cell in cells if self._where(pack, cell) is not Where.HERE])
+        room = self._room()
         with self._condition:
-            if not ahead or any(a.covers(ahead) for a in self._aheads):
+            if room is None or not ahead or any(a.covers(ahead) for a in self._aheads):
                 return
             self._aheads.append(ahead)
             del self._aheads[:-AHEADS_MAX]
@@ -189,6 +191,7 @@ class Fetcher:
 
     def _wake(self) -> None:
         if self._idle:
+            self._idle -= 1  # Here and not by the thread, or the next call would wake the same one again.
             self._condition.notify()
         elif len(self._threads) < self._limits.reads_max and not self._closing:
             self._threads.append(threading.Thread(target=self._work, name=f"pool-{len(self._threads)}", daemon=True))
@@ -202,7 +205,6 @@ class Fetcher:
                         return
                     self._idle += 1
                     self._condition.wait()
-                    self._idle -= 1
                 ahead = flights[0].ahead
                 self._reading_ahead += ahead
             try:
@@ -263,10 +265,10 @@ class Fetcher:
 
         What another process is fetching already is not read ahead.
         """
-        room = self._room()
+        room, wait_seconds = self._room(), LOCK_SHARE * self._limits.wait_seconds_max
         for flight in list(left) if room else []:
             assert room is not None
-            flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0 if flight.ahead else LOCK_SECONDS_MAX)
+            flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0 if flight.ahead else wait_seconds)
             if flight.ahead and not flight.locked:
                 left.remove(flight)
                 self._land(flight, None)

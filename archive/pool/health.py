@@ -16,8 +16,8 @@ class TierHealth:
     A tier that hangs must not fill the threads of a process with readers who wait for it, or those whose bytes are near wait too.
     """
 
-    def __init__(self, url: str, counters: PoolCounters, stall_seconds: float = STALL_SECONDS) -> None:
-        self._url, self._counters, self._stall = url, counters, stall_seconds
+    def __init__(self, url: str, counters: PoolCounters) -> None:
+        self._url, self._counters = url, counters
         self._lock = threading.Lock()
         self._open = 0
         self._heard = 0.0
@@ -34,7 +34,7 @@ class TierHealth:
             if not self._open:
                 return
             silent = time.monotonic() - self._heard
-            if not self._error and silent <= self._stall:
+            if not self._error and silent <= STALL_SECONDS:
                 return
             self._counters.refused += 1
             reason = self._error or f"{self._url} has said nothing for {silent:.0f} s"

@@ -148,7 +148,7 @@ class Pool:
         try:
             if room is None:
                 raise Exhausted("the pool cannot be used")
-            fd = room.shelf.scratch(length)
+            fd = room.swapping.scratch(length)
         except (Exhausted, OSError) as error:
             if length > ANONYMOUS_BYTES_MAX:
                 raise Exhausted(f"{length} bytes in one piece need a file, and there is no room for one: {error}", 30) from error
@@ -232,7 +232,8 @@ class Pool:
         while room is not None and not self._closing.is_set():
             room.swapping.pressed.wait(SWEEP_SECONDS)
             try:
-                self.sweep()
+                if not self._closing.is_set():
+                    self.sweep()
             except OSError as error:
                 logger.warning("the pool could not be swept: %s", error)
 

@@ -106,7 +106,7 @@ class Shelf:
         try:
             self._own = self._claim_folder()
             if self.state.is_first:
-                self.count_anew()
+                self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for entry in self.files(part)))
         except BaseException:
             self.state.close()
             raise
@@ -230,12 +230,16 @@ class Shelf:
             path.parent.rmdir()
         return size
 
-    def count_anew(self) -> None:
-        """Set the bytes in use to what the files say."""
+    def set_right(self, extents: int) -> None:
+        """Correct the bytes in use, where they are far from what extents, counted just now, and files on their way are together.
+
+        A process that died between a file and its count makes them wrong; a difference as small as what comes and goes while somebody
+        counts is none.
+        """
         with self.state.counting():
-            total = sum(entry.stat().st_size for part in (NEW, KEPT) for entry in self.files(part))
-            total += sum(file_size(path) for path in (self.folder / FILLING).glob("*/*"))
-            self.state.set_used(total)
+            total = extents + sum(file_size(path) for path in (self.folder / FILLING).glob("*/*"))
+            if self.state.is_first or abs(total - self.state.used) > 16 * self.limits.extent_bytes:
+                self.state.set_used(total)
 
     def files(self, part: str) -> Iterator["os.DirEntry[str]"]:
         """All extents of a part."""

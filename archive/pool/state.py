@@ -1,8 +1,9 @@
 """What the processes of a node know together about `DIR/pool`: one small mapped file, and locks on it.
 
-The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation (unsigned 64 bits), padding up to 64 bytes; then the
-table of bytes served, then the table of what was given up lately (unsigned 64 bits each, all little endian). Its numbers are hints:
-the files themselves are counted anew whenever room is made, and when the first process of a node opens the pool.
+The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation, number of extents given up (unsigned 64 bits each), padding
+up to 64 bytes; then the table of bytes served, one number for each slot; then the table of what was given up lately, key and number for
+each slot (all unsigned 64 bits, of this machine's byte order). All of it is hints: the files themselves are counted anew whenever room is
+made, and when the first process of a node opens the pool.
 """
 
 import contextlib
@@ -20,10 +21,10 @@ MAGIC: Final = b"DAPOOL01"
 SERVED_SLOTS: Final = 1 << 16
 GIVEN_UP_SLOTS: Final = 1 << 16
 _HEADER_BYTES: Final = 64
-_LENGTH: Final = _HEADER_BYTES + 8 * (SERVED_SLOTS + GIVEN_UP_SLOTS)
-_USED = struct.Struct("<q")
-_GENERATION = struct.Struct("<Q")
-_USED_AT, _GENERATION_AT = 8, 16
+_LENGTH: Final = _HEADER_BYTES + 8 * SERVED_SLOTS + 16 * GIVEN_UP_SLOTS
+_USED = struct.Struct("=q")
+_NUMBER = struct.Struct("=Q")
+_USED_AT, _GENERATION_AT, _GIVEN_UP_AT = 8, 16, 24
 _COUNTING, _MAKING_ROOM, _FIRST_KEY = 0, 1, 16
 _KEYS = (1 << 62) - _FIRST_KEY
 POLL_SECONDS = 0.001
@@ -50,7 +51,12 @@ class PoolState:
                 if disk.size(self._fd) != _LENGTH or disk.read(self._fd, len(MAGIC), 0) != MAGIC:
                     disk.allocate(self._fd, _LENGTH)
                     disk.write(self._fd, [MAGIC], 0)
-                self._map = mmap.mmap(self._fd, _LENGTH)
+                # A map keeps what it was made from open, and with it the locks, so it gets an opening of its own.
+                mapped = disk.open_write(path)
+                try:
+                    self._map = mmap.mmap(mapped, _LENGTH)
+                finally:
+                    disk.close(mapped)
         except BaseException:
             disk.close(self._fd)
             raise
@@ -58,13 +64,14 @@ class PoolState:
         self.served = tables[:SERVED_SLOTS]
         """Bytes served from extents, by `key % SERVED_SLOTS`, since one came under that number."""
         self._given_up = tables[SERVED_SLOTS:]
-        self._remembered = max(8, min(GIVEN_UP_SLOTS, extents_max // 2))
+        self._remembered = max(4, min(GIVEN_UP_SLOTS // 4, extents_max // 2))
         # Who gets it exclusively is alone in the pool, and may count and clear away; from then on everybody holds it shared.
         self.is_first = disk.lock(self._fd, shared=False, wait=False)
 
     def settled(self) -> None:
         """The first process has counted: the others may go on."""
         self._disk.lock(self._fd, shared=True)
+        self.is_first = False
 
     def close(self) -> None:
         """Give all locks back; the tables stay readable, for who still looks."""
@@ -121,21 +128,28 @@ class PoolState:
     @property
     def generation(self) -> int:
         """Grows whenever extents are given up: who has some mapped looks whether they are still there."""
-        return int(_GENERATION.unpack_from(self._map, _GENERATION_AT)[0])
+        return int(_NUMBER.unpack_from(self._map, _GENERATION_AT)[0])
 
     def next_generation(self) -> None:
         """Only while `counting`."""
-        _GENERATION.pack_into(self._map, _GENERATION_AT, self.generation + 1)
+        _NUMBER.pack_into(self._map, _GENERATION_AT, self.generation + 1)
 
     # --- what was given up lately
 
     def remember_given_up(self, key: int) -> None:
-        self._given_up[key % self._remembered] = key
+        """Only while `making_room`."""
+        number = self._numbered() + 1
+        _NUMBER.pack_into(self._map, _GIVEN_UP_AT, number)
+        at = 2 * (key % GIVEN_UP_SLOTS)
+        self._given_up[at], self._given_up[at + 1] = key, number
 
     def was_given_up(self, key: int) -> bool:
-        """Whether it was given up not long ago; asked once, as it comes back then."""
-        slot = key % self._remembered
-        found = self._given_up[slot] == key
+        """Whether it was given up, and not more than half a pool of others since; asked once, as it comes back then."""
+        at = 2 * (key % GIVEN_UP_SLOTS)
+        found = self._given_up[at] == key and self._numbered() - self._given_up[at + 1] < self._remembered
         if found:
-            self._given_up[slot] = 0
+            self._given_up[at] = 0
         return found
+
+    def _numbered(self) -> int:
+        return int(_NUMBER.unpack_from(self._map, _GIVEN_UP_AT)[0])

@@ -66,6 +66,20 @@ class Swapping:
                 self.make_room(length, least=4 * length)
         return None
 
+    def scratch(self, length: int) -> int:
+        """A file without a name, for as long as it is open or mapped; it counts as nothing, but the disk must have room for it.
+
+        Raises
+        ------
+        Exhausted, OSError
+            It has none, even where the pool gives up some.
+        """
+        if self._short_of_disk(length) > 0:
+            self.make_room(length)
+        if self._shelf.disk.free_bytes(self._shelf.folder) < length:
+            raise Exhausted(f"the disk of the pool has less than {length} bytes free", 30)
+        return self._shelf.scratch(length)
+
     def _short_of_disk(self, length: int) -> int:
         return self._shelf.limits.free_bytes_min + length - self._shelf.disk.free_bytes(self._shelf.folder)
 
@@ -79,12 +93,13 @@ class Swapping:
         """Give extents up; how many bytes went. One process at a time: who waited finds it done."""
         state = self._shelf.state
         with state.making_room():
-            wanted = max(least, self._wanted(length))
-            if wanted <= 0:
+            if max(least, self._wanted(length)) <= 0:
                 return 0
             self._tell()
-            freed = 0
-            for candidate in self._in_order():
+            found = {part: self._candidates(part) for part in (NEW, KEPT)}
+            self._shelf.set_right(sum(c.size for part in found.values() for c in part))
+            wanted, freed = max(least, self._wanted(length)), 0
+            for candidate in self._in_order(found):
                 if freed >= wanted:
                     break
                 removed = self._shelf.remove(Path(candidate.path))
@@ -94,14 +109,11 @@ class Swapping:
                     self._counters.evicted_bytes += removed
                     if not candidate.kept:
                         state.remember_given_up(self.cell_of(_name_of(candidate.path)).key)
-            else:
-                self._shelf.count_anew()  # All is given up, and it was not enough: the count may be wrong.
         return freed
 
-    def _in_order(self) -> list[_Candidate]:
+    def _in_order(self, found: dict[str, list[_Candidate]]) -> list[_Candidate]:
         """Extents, the first to be given up first."""
-        found = {part: sorted(self._candidates(part)) for part in (NEW, KEPT)}
-        kept = found[KEPT]
+        kept = sorted(found[KEPT])
         over = sum(c.size for c in kept) - int(self._shelf.limits.bytes_max * KEPT_SHARE)
         demoted = 0
         while over > 0:

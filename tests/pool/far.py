@@ -1,10 +1,13 @@
 """A tier that lies on another machine, as far as the pool can tell, and packs in it."""
 
+import functools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from archive.config import PoolSection
 from archive.errors import ArchiveError
@@ -16,7 +19,7 @@ from archive.pool.fetching import Outlook
 from archive.pool.pool import Pool
 from archive.pool.remote import RemotePack
 from archive.tier.directory import DirectoryTier
-from tests.pack.build import make_instance, make_pack, read_from
+from tests.pack.build import MadePack, make_instance, make_pack, read_from
 
 MIB = 1 << 20
 PIECE_BYTES = 64 << 10
@@ -90,17 +93,23 @@ class Placed:
 
 def place(root: Path, pack_id: int = 1, length: int = 3 * MIB) -> Placed:
     """Put a pack with about this many bytes, unlike those of any other, into a folder."""
-    unit = b"".join((pack_id * 1_000_003 + n).to_bytes(8, "little") for n in range(length // 8))
-    made = make_pack([make_instance(1, unit, uid=f"1.2.3.{pack_id}")], sequence=pack_id)
+    made = _made(pack_id, length)
     path = root / str(made.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(made.data)
+    if not path.exists():  # Several processes may place the same.
+        path.write_bytes(made.data)
     return Placed(pack_id, made.name, made.data, read_tail(len(made.data), read_from(made.data)))
 
 
-def limits(**changes: float) -> PoolSection:
+@functools.cache
+def _made(pack_id: int, length: int) -> MadePack:
+    noise = random.Random(pack_id).randbytes(length)
+    return make_pack([make_instance(1, noise, uid=f"1.2.3.{pack_id}")], sequence=pack_id)
+
+
+def limits(**changes: Any) -> PoolSection:
     """Small extents, and no care for the disk that the tests run on; nothing is read ahead unless asked."""
-    defaults: dict[str, float] = {"bytes_max": 64 * MIB, "extent_bytes": 4 * BLOCK_BYTES, "free_bytes_min": 0, "wait_seconds_max": 20.0}
+    defaults: dict[str, Any] = {"bytes_max": 64 * MIB, "extent_bytes": 4 * BLOCK_BYTES, "free_bytes_min": 0, "wait_seconds_max": 20.0}
     return PoolSection.model_construct(**{**PoolSection().model_dump(), **defaults, **changes})
 
 
