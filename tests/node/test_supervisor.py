@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from archive.flow.recovery import INDEX_FORMAT
 from tests.kit import PROGRAM, Node, free_port
 
 StartNode = Callable[..., Node]
@@ -202,6 +203,7 @@ def test_an_index_full_of_garbage_does_not_hang_it(tmp_path: Path) -> None:
     index = tmp_path / "data" / "index" / "packed"
     index.mkdir(parents=True)
     (index / "data.mdb").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "data" / "index" / "format").write_text(INDEX_FORMAT)  # Without its mark it would be made anew.
     done = subprocess.run(
         [str(PROGRAM), "serve", "--data", str(tmp_path / "data"), "--dimse-port", "0", "--http-port", "0"],
         capture_output=True,
