@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders.base import RLELosslessEncoder
+from pydicom.uid import RLELossless, generate_uid
+from pydicom.valuerep import VR
 
 from tests.kit import ROOT, find_program
 
@@ -23,6 +26,16 @@ _SOURCES = {CT: ("CT_small.dcm", 512), MR: ("MR_small.dcm", 100)}
 DATA_SETS = {
     CT: "CT of 512 x 512 x 16 bit (525 KB), from pydicom's CT_small.dcm",
     MR: "MR of 100 x 100 x 16 bit (21 KB), from pydicom's MR_small.dcm",
+}
+RLE_PICTURES = 10
+_PIXELS = {
+    "rows": "Rows",
+    "columns": "Columns",
+    "samples_per_pixel": "SamplesPerPixel",
+    "bits_allocated": "BitsAllocated",
+    "bits_stored": "BitsStored",
+    "pixel_representation": "PixelRepresentation",
+    "photometric_interpretation": "PhotometricInterpretation",
 }
 
 
@@ -54,13 +67,15 @@ class Sent:
     sop_instance_uid: str
 
 
-def make_series(folder: Path, kind: str, count: int, seed: int) -> list[Sent]:
-    """A series of its own study in a new folder; another seed gives other objects of the same length.
+def make_series(folder: Path, kind: str, count: int, seed: int, *, rle: bool = False) -> list[Sent]:
+    """A series of its own study in a new folder; another seed gives other objects, of the same length unless they are compressed.
 
     Parameters
     ----------
     kind : str
         CT or MR.
+    rle : bool
+        Compress by RLE Lossless (PS3.5 8.2.2); the pictures then repeat after the first few, since pydicom takes its time for each.
     """
     name, pixels = _SOURCES[kind]
     folder.mkdir(parents=True)
@@ -75,15 +90,29 @@ def make_series(folder: Path, kind: str, count: int, seed: int) -> list[Sent]:
         generate_uid(entropy_srcs=[kind, str(seed), level]) for level in ("study", "series")
     )
     data_set.PatientID = f"BENCH{seed:06d}"
-    made = []
+    if rle:
+        data_set.file_meta.TransferSyntaxUID = RLELossless
+        data_set["PixelData"].VR, data_set["PixelData"].is_undefined_length = VR.OB, True
+    made: list[Sent] = []
+    frames: list[bytes] = []
     for number in range(1, count + 1):
         data_set.SOPInstanceUID = data_set.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[kind, str(seed), str(number)])
         data_set.InstanceNumber = number
-        data_set["PixelData"].value = (body + noise.integers(0, 60, body.shape)).astype("<i2").tobytes()
+        if not rle or number <= RLE_PICTURES:
+            frames.append((body + noise.integers(0, 60, body.shape)).astype("<i2").tobytes())
+            if rle:
+                frames[-1] = _rle_of(frames[-1], data_set)
+        data_set["PixelData"].value = encapsulate([frames[(number - 1) % RLE_PICTURES]]) if rle else frames.pop()
         path = folder / f"{number:06d}.dcm"
         data_set.save_as(path, enforce_file_format=True)
         made.append(Sent(path, data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID))
     return made
+
+
+def _rle_of(frame: bytes, data_set: pydicom.Dataset) -> bytes:
+    """A native frame, compressed."""
+    pixels = {name: data_set[keyword].value for name, keyword in _PIXELS.items()}
+    return RLELosslessEncoder.encode(frame, number_of_frames=1, **pixels)
 
 
 @dataclass

@@ -41,15 +41,20 @@ STORESCP, ORTHANC = "storescp", "Orthanc"
 WARM_UP_OBJECTS = 20
 
 
-def push(port: int, folders: list[Path], nodelay: bool = True) -> float:
+def push(port: int, folders: list[Path], nodelay: bool = True, options: Sequence[str] = ()) -> float:
     """Seconds that storescu takes to send the folders, one association each, at the same time.
+
+    Parameters
+    ----------
+    options : sequence of str
+        More of storescu's.
 
     Raises
     ------
     Missing
         It fails.
     """
-    command = [needs("storescu", "dcmtk"), "--max-send-pdu", "131072", "-aec", "ARCHIVE", "+sd", "127.0.0.1", str(port)]
+    command = [needs("storescu", "dcmtk"), "--max-send-pdu", "131072", "-aec", "ARCHIVE", *options, "+sd", "127.0.0.1", str(port)]
     environment = os.environ | {"TCP_NODELAY": "1" if nodelay else "0"}
     started = time.monotonic()
     senders = [

@@ -23,12 +23,12 @@ def orthanc() -> None:
         is_missing("Orthanc with orthanc-dicomweb is not installed")
 
 
-def run(name: str, tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any], str]:
+def run(name: str, tmp_path: Path, *arguments: str, timeout_seconds: float = 100.0) -> tuple[str, dict[str, Any], str]:
     """What it prints, its figures, and the page that it renewed."""
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text(f"# A page\n\n<!-- scripts/bench/{name} -->\n<!-- end of scripts/bench/{name} -->\n\nThe end.\n")
     command = [sys.executable, "-m", f"scripts.bench.{name}", "--rounds", "1", "--json", str(figures), "--markdown", str(page), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_seconds)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(figures.read_text()), page.read_text()
 
