@@ -95,6 +95,7 @@ class PackedWriter:
         known = self._index.series(t, key) or SeriesRecord(key, {}, [], 0, [])
         attributes, classes, distinct = dict(known.attributes), set(known.sop_classes), known.instances
         rows: list[dict[str, Any]] = []
+        taken: list[InstanceDescriptor] = []
         code = self._code(t, key.to_bytes().decode())
         for number, (offset, d) in enumerate(series.instances):
             rows.append(only(d.attributes, INSTANCE_LEVEL))
@@ -109,9 +110,11 @@ class PackedWriter:
             place = _ORDINAL.pack(pack_id, series.first + number)
             t.put("instances", place, pack_instance(located, codes))
             t.add("uids", hash_uid(d.sop_instance_uid), place)
+            taken.append(d)
+            classes.add(d.sop_class_uid)
+        for d in sorted(taken, key=lambda d: (d.received_us, d.revision.sequence)):  # In the order in which they came, as in the journal.
             for tag, value in only(d.attributes, SERIES_LEVEL).items():
                 attributes.setdefault(tag, value)
-            classes.add(d.sop_class_uid)
         if not distinct:
             return  # All of it was deleted before it came.
         extent = Extent(pack_id, series.first, len(series.instances), series.metadata_offset, series.metadata_length, series.metadata_crc)
