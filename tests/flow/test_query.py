@@ -152,6 +152,21 @@ def test_the_same_uids_under_two_studies_count_in_both(life: Life) -> None:
         assert [value(row, "00201208") for row in search(life, "study").rows] == [1, 1]
 
 
+def test_what_came_first_says_what_a_series_is_called(life: Life) -> None:
+    """Whatever its InstanceNumber; later objects add what it left out."""
+    life.send(
+        make_object(1, 1, 2, PatientName="First^Came", PatientID=""),
+        make_object(1, 1, 1, PatientName="Second^Came", PatientID="P7"),
+        make_object(1, 1, 3, PatientName="Third^Came", PatientID="P8"),
+    )
+    for _ in range(2):
+        (row,) = search(life, "study").rows
+        assert (value(row, "00100010"), value(row, "00100020")) == ({"Alphabetic": "First^Came"}, "P7")
+        assert found(life, "study", PatientName="First*", PatientID="P7") == ["1.2.1"]
+        assert found(life, "study", PatientName="Second*") == []
+        life.packer.pack_now()
+
+
 def test_a_study_with_two_dates_is_one_row(life: Life) -> None:
     life.send(make_object(1, 1, 1, StudyDate="20200101\\20220101"), make_object(2, 1, 1, StudyDate="20210101"))
     for _ in range(2):
