@@ -17,6 +17,9 @@ class Payload:
     def view(self, offset: int, length: int) -> memoryview:
         return self._data[offset : offset + length]
 
+    def views(self, offset: int, length: int) -> list[memoryview]:
+        return [self.view(offset, length)]
+
     def whole(self) -> memoryview:
         return self._data
 
