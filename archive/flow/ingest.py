@@ -12,6 +12,7 @@ from archive.dicom.uid import check_uid
 from archive.disk import Bytes
 from archive.errors import Duplicate, Mismatch
 from archive.flow.home import Home
+from archive.flow.retrieve import Retrieval
 from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace
 from archive.pack.checksum import crc32
 from archive.pack.descriptor import InstanceDescriptor, Revision
@@ -65,7 +66,7 @@ class Ingest:
     """The way in, one for each process; `begin` gives one `Reception` for each object. Thread-safe."""
 
     def __init__(self, home: Home) -> None:
-        self.home = home
+        self.home, self.retrieval = home, Retrieval(home)
         self.buffers = Buffers(home.settings.journal.large_bytes, home.settings.dimse.buffer_bytes_max)
 
     def begin(
@@ -223,17 +224,31 @@ class Reception:
         return found
 
     def _known(self, description: Description) -> Accepted | list[Located]:
+        """The same object where it is here and whole; else whatever is known under its UID.
+
+        What was sent again because the copy here is damaged is taken in: its sender may have the only whole one.
+        """
         pending = self._home.index.pending
         with pending.environment.reading() as t:
             aside = pending.aside(t)
         digest = self._digest.hexdigest()[:DIGEST_CHARACTERS]
-        known = []
+        known: list[Located] = []
+        same: list[Located] = []
         for other in self._home.index.revisions(description.sop_instance_uid):
-            if (other.digest, other.transfer_syntax_uid) != (digest, self._syntax):
-                known.append(other)
-            elif isinstance(other.place, PackPlace) or other.revision.sequence not in aside:
+            (same if (other.digest, other.transfer_syntax_uid) == (digest, self._syntax) else known).append(other)
+        for other in same:
+            packed = isinstance(other.place, PackPlace)
+            if not packed and other.revision.sequence in aside:
+                continue
+            if self._ingest.retrieval.can_be_read(other):
                 return Accepted(other.revision, "same")
-        if known and self._home.settings.index.revision_refused:
+            logger.error("the copy of %s that is here cannot be read; it is taken in again from %s", other.sop_instance_uid, self._source)
+            if packed:
+                known.append(other)
+            else:
+                with pending.environment.writing() as t:
+                    pending.set_aside(t, other.revision.sequence, f"{other.sop_instance_uid}: it cannot be read, and was sent again")
+        if self._home.settings.index.revision_refused and len(known) > len([k for k in known if k in same]):
             raise Duplicate(f"another object is known under SOP Instance UID {description.sop_instance_uid}")
         return known
 

@@ -1,5 +1,7 @@
 """What goes into one pack: its instances read once for their metadata, and again piece by piece while the pack is written."""
 
+import errno
+import logging
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,12 +9,14 @@ from itertools import groupby
 
 from archive.dicom.metadata import MetadataWriter
 from archive.disk import Bytes
-from archive.errors import BadInput, Damaged, NotFound
+from archive.errors import Exhausted
 from archive.flow.home import Home
 from archive.index.pending import Pending
 from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.journal_reader import OpenRecord, open_record
 from archive.pack.pack_writer import GZIP_LEVEL, SeriesContent
+
+logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 
@@ -87,8 +91,16 @@ def prepare(home: Home, records: list[Pending]) -> Content:
                     for _ in pieces(opened, d.length):
                         pass
                     document = instance_metadata(writer, opened, d)
-            except (Damaged, NotFound, BadInput, OSError) as error:
+            except (Exhausted, MemoryError):
+                raise  # That is wrong with the machine, not with the record.
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
                 content.damaged[d.revision.sequence] = f"{d.sop_instance_uid}: {error}"
+                continue
+            except Exception as error:  # Whatever is wrong with one record must not hold up the others.
+                logger.debug("record %d", d.revision.sequence, exc_info=error)
+                content.damaged[d.revision.sequence] = f"{d.sop_instance_uid}: {type(error).__name__}: {error}"
                 continue
             metadata.add(document)
             instances.append((d, record.further or d.sop_instance_uid in names))

@@ -79,6 +79,10 @@ class Packer:
             except (ArchiveError, OSError) as error:
                 self._say(f"packing {'stopped' if isinstance(error, NumberTaken) else 'failed'}: {error}")
                 pause = RETRY_SECONDS
+            except Exception as error:  # A packer that ends is started again and meets the same: better to say it and go on.
+                logger.exception("packing")
+                self._say(f"packing failed: {type(error).__name__}: {error}")
+                pause = RETRY_SECONDS
 
     def _prepare_journal(self) -> None:
         """Where objects come in by more than a few, have segments ready whose blocks are written."""

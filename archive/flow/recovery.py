@@ -18,6 +18,7 @@ from archive.flow.following import adopt_packs
 from archive.flow.home import Home, sole_writer
 from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
+from archive.flow.retrieve import Retrieval
 from archive.index.environment import Transaction
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
@@ -96,6 +97,7 @@ class _Recovery:
     def __init__(self, home: Home, progress: Progress, left_over: list[str]) -> None:
         self._home, self._progress = home, progress
         self._pending, self._packed = home.index.pending, home.index.packed
+        self._retrieval = Retrieval(home)
         self._report = RecoveryReport(left_over=left_over)
         self._last_sequence = self._last_segment = 0
 
@@ -217,7 +219,7 @@ class _Recovery:
             self._pending.keep(t, item.location.segment)
             return True
         known = self._packed.find(packed, descriptor.sop_instance_uid)
-        if any(k.revision == descriptor.revision or same_as_located(descriptor, k) for k in known):
+        if any(k.revision == descriptor.revision or same_as_located(descriptor, k) and self._retrieval.can_be_read(k) for k in known):
             return False
         if self._packed.is_revision_deleted(packed, descriptor.revision):
             return False

@@ -61,6 +61,8 @@ class Environment:
             yield
         except lmdb.MapFullError as error:
             raise Exhausted(f"the index in {self.folder} has reached index.map_bytes_max") from error
+        except lmdb.ReadersFullError as error:
+            raise Exhausted("the index has too many readers at once", 1) from error
         except lmdb.Error as error:
             if "No space left" in str(error) or isinstance(error, lmdb.DiskError):
                 raise Exhausted(f"the index in {self.folder} cannot be written: {error}", 30) from error

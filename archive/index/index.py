@@ -43,5 +43,9 @@ class Index:
         return in_order_of_arrival(found.values())
 
     def served(self, revisions: list[Located]) -> Located:
-        """The one that goes out, of revisions in order of arrival."""
-        return revisions[-1 if self._last else 0]
+        """The one that goes out, of revisions in order of arrival.
+
+        Where the same object was taken in again, because its first copy could not be read, the last copy of it.
+        """
+        chosen = revisions[-1 if self._last else 0]
+        return [r for r in revisions if (r.digest, r.transfer_syntax_uid) == (chosen.digest, chosen.transfer_syntax_uid)][-1]

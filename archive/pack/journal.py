@@ -88,9 +88,7 @@ class Journal:
     def _open_counters(self) -> int:
         path = self.folder / "counters"
         with contextlib.suppress(FileExistsError):
-            fd = self.disk.create(path)
-            self.disk.write(fd, [_COUNTERS.pack(1, 1)], 0)
-            self.disk.close(fd)
+            self.disk.close(self.disk.create(path))  # Empty: both numbers are 1.
         return self.disk.open_write(path)
 
     def _take(self, change: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
@@ -206,7 +204,7 @@ class Journal:
             return False
         with self._lock:
             number = self._next_segment_locked()
-        part = self._incoming / f"{number:012d}.part"
+        part = self._part(number)
         fd = self.disk.create(part)
         try:
             zeros = bytes(min(ZEROS_BYTES, self._segment_bytes))

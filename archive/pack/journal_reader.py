@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive.disk import LOCAL_DISK, Disk
+from archive.disk import LOCAL_DISK, Disk, populate
 from archive.errors import Damaged, NotFound
 from archive.pack.checksum import BLOCK_BYTES, crc32
 from archive.pack.frame import ALIGNMENT, HEADER_BYTES, RECORD_MAGIC, SEGMENT_HEADER_BYTES, RecordHeader, SegmentHeader
@@ -132,6 +132,7 @@ class Gap:
     length: int
 
 
+POPULATE_BYTES = 4 << 20
 SMALL_PAYLOAD_BYTES = 1 << 20
 
 
@@ -146,7 +147,7 @@ def scan_segment(number: int, path: Path, payload_wanted: Callable[[int], bool],
     Raises
     ------
     Damaged
-        The segment's own header does not hold, so its epoch is not known.
+        The segment's own header does not hold, so its epoch is not known; or the disk does not give its bytes.
     UnknownFormat
         Written by a newer version.
     """
@@ -159,6 +160,8 @@ def scan_segment(number: int, path: Path, payload_wanted: Callable[[int], bool],
         if segment is None:
             raise Damaged(f"journal segment {number}: its header is damaged")
         mapped = disk.map_read(fd, size)
+        for start in range(0, size, POPULATE_BYTES):
+            populate(mapped, start, POPULATE_BYTES)
         with memoryview(mapped) as view:
             yield from _walk(number, mapped, view, segment.epoch, payload_wanted)
     finally:

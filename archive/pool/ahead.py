@@ -21,8 +21,8 @@ class Where(Enum):
 class Ahead:
     """What of a pack is to be read ahead.
 
-    The first run is one extent, for somebody waits for it soon; the later ones are longer, as every ranged read costs about as much
-    before its first byte as several extents cost after it.
+    The first run is one extent, and alone, for somebody waits for it soon; the later ones are longer, as every ranged read costs about
+    as much before its first byte as several extents cost after it.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ class Ahead:
         self.pack = pack
         self._cells = list(cells)
         self._run = 1
+        self._first = -1
 
     def __bool__(self) -> bool:
         return bool(self._cells)
@@ -44,6 +45,8 @@ class Ahead:
 
     def next_run(self, where: Callable[[int], Where]) -> list[int]:
         """Contiguous extents to fetch now; empty where all that is left is on its way."""
+        if self._first >= 0 and where(self._first) is Where.COMING:
+            return []
         run: list[int] = []
         left: list[int] = []
         for cell in self._cells:
@@ -56,6 +59,7 @@ class Ahead:
                 left.append(cell)
         self._cells = left
         if run:
+            self._first = run[0] if self._run == 1 else -1
             self._run = min(RUN_CELLS_MAX, self._run * 2)
         return run
 

@@ -45,14 +45,27 @@ class Outlook(NamedTuple):
 
 
 class Flight:
-    """An extent on its way."""
+    """An extent on its way.
+
+    Attributes
+    ----------
+    arrived : Event
+        `extent` or `error` is there.
+    landed : Event
+        It is kept, as far as it can be, and another flight may take off for more of its cell.
+    """
 
     def __init__(self, pack: "RemotePack", cell: int, name: ExtentName, *, ahead: bool) -> None:
         self.pack, self.cell, self.name, self.ahead = pack, cell, name, ahead
-        self.landed = threading.Event()
+        self.arrived, self.landed = threading.Event(), threading.Event()
         self.extent: Extent | None = None
         self.error: BaseException | None = None
         self.locked = False
+
+    def arrive(self, extent: Extent) -> None:
+        """Let those go on who wait for it."""
+        self.extent = extent
+        self.arrived.set()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -105,11 +118,11 @@ class Fetcher:
         ranges = _merged([block_range(start, end), *(block_range(*r) for r in found.at_once if r[0] < r[1])])
         for _ in range(ROUNDS_MAX):
             with self._condition:
-                flights = [f for f in self._take_off(pack, ranges, held) if f.cell in cells]
+                flights = [(f, wanted) for f, wanted in self._take_off(pack, ranges, held) if f.cell in cells]
             if all(cell in held for cell in cells):
                 break
-            for flight in flights:
-                self._await(flight, until, held)
+            for flight, wanted in flights:
+                self._await(flight, wanted, until, held)
             ranges = [block_range(start, end)]
         else:
             raise Unavailable(f"pack {pack.info.name}: its bytes do not stay in the pool long enough to be read", 5)
@@ -130,8 +143,9 @@ class Fetcher:
                 held[cell] = extent
         return held
 
-    def _await(self, flight: Flight, until: float, held: dict[int, Extent]) -> None:
-        if not flight.landed.wait(max(0.0, until - time.monotonic())):
+    def _await(self, flight: Flight, wanted: ExtentName, until: float, held: dict[int, Extent]) -> None:
+        brings_it = flight.name.first <= wanted.first and wanted.first + wanted.blocks <= flight.name.first + flight.name.blocks
+        if not (flight.arrived if brings_it else flight.landed).wait(max(0.0, until - time.monotonic())):
             raise Unavailable(f"pack {flight.pack.info.name}: its bytes did not come within {self._limits.wait_seconds_max:g} s", 5)
         if flight.error is not None:
             if not flight.ahead:
@@ -139,9 +153,9 @@ class Fetcher:
         elif flight.extent is not None:
             held[flight.cell] = flight.extent
 
-    def _take_off(self, pack: "RemotePack", ranges: Sequence[tuple[int, int]], held: dict[int, Extent]) -> list[Flight]:
-        """Flights for what is neither here nor coming, and those that are under way; `held` gets what is here."""
-        out: list[Flight] = []
+    def _take_off(self, pack: "RemotePack", ranges: Sequence[tuple[int, int]], held: dict[int, Extent]) -> list[tuple[Flight, ExtentName]]:
+        """Flights for what is neither here nor coming, and those under way, with what is wanted of each; `held` gets what is here."""
+        out: list[tuple[Flight, ExtentName]] = []
         fresh: list[Flight] = []
         for first, last in ranges:
             for cell, wanted in pack.cut(first, last):
@@ -155,7 +169,7 @@ class Fetcher:
                     # Whoever comes back for more of it is going to read all of it.
                     flight = Flight(pack, cell, pack.cell_name(cell) if near else wanted, ahead=False)
                     fresh.append(flight)
-                out.append(flight)
+                out.append((flight, wanted))
         if fresh:
             self._health.check()
             for run in _runs(fresh):
@@ -212,6 +226,8 @@ class Fetcher:
             finally:
                 with self._condition:
                     self._reading_ahead -= ahead
+                    if ahead and self._aheads:
+                        self._wake()  # One more may join in: the first run goes alone.
                 if not ahead:
                     self._health.end()
 
@@ -237,16 +253,25 @@ class Fetcher:
         try:
             self._lock(left)
             for stretch in self._stretches(left):
-                for flight, extent in zip(stretch, self._filler.fill(stretch[0].pack.source, [f.name for f in stretch]), strict=True):
-                    self._health.answered()
-                    left.remove(flight)
-                    self._land(flight, extent)
-                    if flight.ahead and extent.shelf is None:
-                        raise _NoRoom
+                self._fetch_stretch(stretch, left)
         except BaseException as error:
             self._failed(error, flights[0])
             for flight in left:
                 self._land(flight, None, error)
+
+    def _fetch_stretch(self, stretch: list[Flight], left: list[Flight]) -> None:
+        def arrive(extent: Extent) -> None:
+            self._health.answered()
+            left[0].arrive(extent)
+
+        names = [flight.name for flight in stretch]
+        early = None if stretch[0].ahead else arrive
+        for flight, extent in zip(stretch, self._filler.fill(stretch[0].pack.source, names, early), strict=True):
+            self._health.answered()
+            left.remove(flight)
+            self._land(flight, extent)
+            if flight.ahead and extent.shelf is None:
+                raise _NoRoom
 
     def _failed(self, error: BaseException, flight: Flight) -> None:
         if isinstance(error, Unavailable):
@@ -300,6 +325,7 @@ class Fetcher:
             room.shelf.state.unlock_extent(flight.lock_key)
         with self._condition:
             self._flights.pop(flight.key, None)
+        flight.arrived.set()
         flight.landed.set()
 
     def close(self) -> None:

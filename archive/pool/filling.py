@@ -18,6 +18,7 @@ from archive.pool.swapping import Swapping
 from archive.tier.protocol import Tier
 
 TRIES = 3
+EARLY_BYTES_MAX = 1 << 20
 
 
 class Source(NamedTuple):
@@ -63,8 +64,14 @@ class Filler:
             return None
         return Extent(memoryview(mapped), mapped, name, source.crcs, str(source.info.name), room.shelf)
 
-    def fill(self, source: Source, wanted: Sequence[ExtentName]) -> Iterator[Extent]:
+    def fill(self, source: Source, wanted: Sequence[ExtentName], early: Callable[[Extent], None] | None) -> Iterator[Extent]:
         """Contiguous extents, in order, each as soon as it is whole; by one ranged read unless a block comes wrong.
+
+        Parameters
+        ----------
+        early : callable, optional
+            Gets each extent as soon as its bytes are right, in memory, before they are written to a file: a busy disk takes longer for
+            that than the bytes took to come. For extents up to 1 MiB; larger ones come when they are kept.
 
         Raises
         ------
@@ -80,7 +87,7 @@ class Filler:
             try:
                 with contextlib.closing(_Pieces(self._read(source.info.name, start, end - start))) as pieces:
                     while left:
-                        extent = self._fill_one(source, left[0], pieces)
+                        extent = self._fill_one(source, left[0], pieces, early)
                         del left[0]
                         tries = TRIES
                         yield extent
@@ -95,20 +102,25 @@ class Filler:
         self._counters.read_bytes += length
         return self._tier.stream(name, offset, length)
 
-    def _fill_one(self, source: Source, name: ExtentName, pieces: "_Pieces") -> Extent:
+    def _fill_one(self, source: Source, name: ExtentName, pieces: "_Pieces", early: Callable[[Extent], None] | None) -> Extent:
         length = source.length_of(name)
         crcs = BlockCrcs()
-        into = _Into(self._room(), length)
+        in_memory = early is not None and length <= EARLY_BYTES_MAX
+        into = _Into(None if in_memory else self._room(), length)
         try:
             for piece in pieces.take(length):
                 self._progress()
                 crcs.update(piece)
                 into.write(piece)
             self._check(source, name, crcs.finish())
-            extent = self._publish(source, name, into)
+            if in_memory and early is not None:
+                memory = into.memory
+                early(Extent(memoryview(memory).toreadonly(), None, name, source.crcs, str(source.info.name), None))
+                into = _Into(self._room(), length)
+                into.write(memoryview(memory))
+            return self._publish(source, name, into)
         finally:
             into.close()
-        return extent
 
     @staticmethod
     def _check(source: Source, name: ExtentName, crcs: list[int]) -> None:

@@ -7,6 +7,7 @@ are proven at rest, replicas that are counted.
 import contextlib
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -52,10 +53,12 @@ class WebHdfsTier:
 
     def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[], PackName]) -> PackName:
         self._refuse_taken(node, sequence)
-        part = self._path(in_flight_name(node, sequence))
+        # A name of its own for each try: what a DataNode still does for an earlier one reaches another file.
+        part = self._path(f"{in_flight_name(node, sequence)}.{secrets.token_hex(4)}")
         passed = _Passed(length)
         try:
             self._files.make_folder(self._path(IN_FLIGHT))
+            self._drop_earlier(node, sequence)
             self._files.write(part, length, passed.through(chunks), self._settings.block_bytes)
             name = final()
             status = self._check_at_rest(part, name, passed)
@@ -141,11 +144,19 @@ class WebHdfsTier:
                 raise lost or Unavailable(f"pack {name}: HDFS does not rename {part} and does not say why")
             time.sleep(0.1)
 
+    def _drop_earlier(self, node: str, sequence: int) -> None:
+        """What tries to write this pack left behind when HDFS did not let them remove it."""
+        prefix = in_flight_name(node, sequence).removeprefix(f"{IN_FLIGHT}/")
+        for row in self._files.list_folder(self._path(IN_FLIGHT), after=f"{node}-{sequence:012d}"):
+            if not row.name.startswith(prefix):
+                break
+            self._files.delete(self._path(f"{IN_FLIGHT}/{row.name}"))
+
     def _drop(self, part: str) -> None:
         try:
             self._files.delete(part)
         except ArchiveError as error:
-            logger.warning("%s is left for the next start to remove: %s", part, error)
+            logger.warning("%s is left for the next try or start to remove: %s", part, error)
 
     # --- reading
 

@@ -51,7 +51,7 @@ class FileStatus(NamedTuple):
             int(row["fileId"]),
             int(row["blockSize"]),
             int(row["modificationTime"]) * 1000,
-            int(policy.get("schema", {}).get("numDataUnits", 0)),
+            int(policy.get("numDataUnits", 0)),
             int(policy.get("cellSize", 0)),
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +15,7 @@ from archive.tier.webhdfs_answers import error_of, exception_of
 
 ASCII = "".join(map(chr, range(0x21, 0x7F)))
 ERROR_BYTES_MAX = 1 << 16
+HEAD_BYTES_MAX = 1 << 12
 LET_GO_SECONDS = 5.0
 
 
@@ -85,8 +87,10 @@ class DataNodes:
             connection.putrequest("PUT", target, skip_accept_encoding=True)
             connection.putheader("Content-Type", "application/octet-stream")
             connection.putheader("Content-Length", str(length))
+            connection.putheader("Expect", "100-continue")
             try:
                 connection.endheaders()
+                _wait_until_read(connection.sock)
             except OSError as error:
                 raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
             for chunk in chunks:  # what it raises is its own and goes out as it is
@@ -114,6 +118,24 @@ class DataNodes:
             if answer.status >= http.client.BAD_REQUEST:
                 return _refusal(location, answer)
         return Unavailable(f"DataNode {urlsplit(location).netloc} broke off: {_text(error)}")
+
+
+def _wait_until_read(sock: socket.socket) -> None:
+    """Until the DataNode says 100 (it has read the head of the request) or anything else, which is left to be read as its answer.
+
+    A port that is forwarded takes connections for a DataNode that is dead; so no piece is handed out before one lives.
+    """
+    seen = b""
+    while b"\r\n\r\n" not in seen:
+        longer = sock.recv(HEAD_BYTES_MAX, socket.MSG_PEEK)
+        if not longer:
+            raise ConnectionError("it closed the connection without an answer")
+        if len(longer) == HEAD_BYTES_MAX or not longer.startswith(b"HTTP/1.1 100"[: len(longer)]):
+            return
+        if longer == seen:
+            time.sleep(0.001)
+        seen = longer
+    sock.recv(seen.index(b"\r\n\r\n") + 4)
 
 
 def _let_go(connection: http.client.HTTPConnection) -> bool:

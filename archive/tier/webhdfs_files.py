@@ -127,12 +127,12 @@ class HdfsFiles:
     # --- bytes
 
     def write(self, path: str, length: int, pieces: Iterator[Bytes], block_bytes: int = 0) -> None:
-        """A new file, in place of one that is there; each DataNode syncs a block to its disk when the block is closed.
+        """A new file, where there is none; each DataNode syncs a block to its disk when the block is closed.
 
         A DataNode that does not answer is replaced by another as long as no piece was taken; what is broken off later is not sent again,
         since the pieces are gone.
         """
-        parameters: dict[str, str | int] = {"overwrite": "true", "createflag": "create,overwrite,sync_block", "permission": "640"}
+        parameters: dict[str, str | int] = {"overwrite": "false", "createflag": "create,sync_block", "permission": "640"}
         if block_bytes:
             parameters["blocksize"] = block_bytes
         taken = _Taken(pieces)
