@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -249,7 +250,8 @@ def with_section(page: str, name: str, content: str) -> str:
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a benchmark; exit code 1 where it cannot be run."""
+    """Run a benchmark; exit code 1 where it cannot be run. What it started is stopped when it is terminated, too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main(sys.argv[1:])
     except Missing as error:

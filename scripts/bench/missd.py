@@ -10,6 +10,7 @@ DataNodes, is started and wiped unless --cluster names one, which is left as it 
 
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -199,6 +200,7 @@ class Bench:
 
     def _add(self, case: str, unit: str, place: str, rate: float) -> None:
         self.cases.setdefault(case, Case(case, unit)).add(place, rate)
+        print(f"{case}, {place}: {rate:,.1f} {unit}", file=sys.stderr, flush=True)
 
 
 def counted(readers: int) -> str:
