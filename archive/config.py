@@ -81,7 +81,7 @@ class WebhdfsSection(Section):
     connect_seconds: float = setting(3.0, "Wait for a connection.", "seconds", gt=0)
     answer_seconds: float = setting(10.0, "Wait for an answer, and for its next bytes.", "seconds", gt=0)
     commit_seconds: float = setting(120.0, "Wait until DataNodes confirm a pack, and until it has its replicas.", "seconds", gt=0)
-    read_patience_seconds: float = setting(5.0, "What is read is tried again for so long where HDFS does not answer.", "seconds", ge=0)
+    read_patience_seconds: float = setting(10.0, "What is read is tried again for so long where HDFS does not answer.", "seconds", ge=0)
     write_patience_seconds: float = setting(60.0, "The steps of a write are tried again for so long.", "seconds", ge=0)
     replicas_min: int = setting(2, "Live replicas of every block before a pack counts as resting.", "replicas", ge=1)
     block_bytes: int = setting(0, "Block size of packs; 0: as the cluster has it.", "bytes", ge=0, multiple_of=512)

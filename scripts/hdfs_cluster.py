@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -201,7 +202,8 @@ class Cluster:
     def wait(self, datanodes: int, wait_seconds: float = 180.0) -> None:
         """Until the NameNode has left safe mode and hears that many DataNodes."""
         waiting_until = time.monotonic() + wait_seconds
-        while self._live() < datanodes:
+        running = [number for number, daemon in self.datanodes().items() if daemon.pid()]
+        while self._live() < datanodes or not all(map(self._is_registered, running)):
             for daemon in (self.namenode, *self.datanodes().values()):
                 if not daemon.pid() and daemon.log.exists():
                     raise Failed(f"{daemon.name} ended; the end of {daemon.log}:\n{daemon.last_words()}")
@@ -213,12 +215,14 @@ class Cluster:
 
     def _live(self) -> int:
         """DataNodes that the NameNode hears; -1 while it does not answer or is in safe mode."""
-        try:
-            with urllib.request.urlopen(f"http://{self.url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState", timeout=5) as answer:
-                state = json.load(answer)["beans"][0]
-            return int(state["NumLiveDataNodes"]) if state["FSState"] == "Operational" else -1
-        except (OSError, ValueError, LookupError):
-            return -1
+        state = bean(self.url, "Hadoop:service=NameNode,name=FSNamesystemState")
+        return int(state["NumLiveDataNodes"]) if state.get("FSState") == "Operational" else -1
+
+    def _is_registered(self, number: int) -> bool:
+        """Whether a DataNode itself says that the NameNode knows it, which takes one that was dead for live a while longer."""
+        info = bean(f"127.0.0.1:{self._ports[f'datanode-{number}']['http']}", "Hadoop:service=DataNode,name=DataNodeInfo")
+        actors = json.loads(info.get("BPServiceActorInfo", "[]"))
+        return bool(actors) and all(actor["ActorState"] == "RUNNING" for actor in actors)
 
     def _java(self, main: str) -> list[str]:
         hosts = f"-Djdk.net.hosts.file={self.run}/conf/hosts"
@@ -253,6 +257,16 @@ class Cluster:
             (folder / name).write_text(f'<?xml version="1.0"?>\n<configuration>\n{rows}</configuration>\n')
         (folder / "log4j.properties").write_text(LOG4J)
         (folder / "hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")  # Hadoop ends where its host's name does not resolve
+
+
+def bean(address: str, name: str) -> dict[str, Any]:
+    """What a daemon says about itself; empty where it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/jmx?qry={name}", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)["beans"][0]
+    except (OSError, ValueError, LookupError):
+        return {}
+    return found
 
 
 def free_port() -> int:

@@ -83,6 +83,8 @@ class DataNodes:
             Called before this raises where the DataNode did not end the connection in order, so that it may open the file only later.
         """
         connection, target = self._connect(location)
+        sock, answered = connection.sock, False
+        who = f"DataNode {urlsplit(location).netloc}"
         try:
             connection.putrequest("PUT", target, skip_accept_encoding=True)
             connection.putheader("Content-Type", "application/octet-stream")
@@ -90,34 +92,43 @@ class DataNodes:
             connection.putheader("Expect", "100-continue")
             try:
                 connection.endheaders()
-                _wait_until_read(connection.sock)
+                _wait_until_read(sock)
             except OSError as error:
-                raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
-            for chunk in chunks:  # what it raises is its own and goes out as it is
-                try:
-                    connection.sock.sendall(chunk)
-                except OSError as error:
-                    raise self._why_refused(connection, location, error) from error
+                raise Unavailable(f"{who}: {_text(error)}") from error
+            broken = _send(sock, chunks)
             try:
-                connection.sock.settimeout(self._settings.commit_seconds)
-                with connection.getresponse() as answer:
-                    if answer.status != http.client.CREATED:
-                        raise _refusal(location, answer)
+                sock.settimeout(self._settings.answer_seconds if broken else self._settings.commit_seconds)
+                answer = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                raise Unavailable(f"DataNode {urlsplit(location).netloc} did not confirm what it got: {_text(error)}") from error
+                raise Unavailable(f"{who} did not confirm what it got: {_text(broken or error)}") from error
+            answered = True
+            with answer:
+                if answer.status != http.client.CREATED:
+                    raise _refusal(location, answer)
+                if broken:
+                    raise Unavailable(f"{who} confirmed what it had not got: {_text(broken)}")
         except BaseException:
-            if not _let_go(connection):
+            if not answered and not _let_go(sock):
                 unsettled()
             raise
         finally:
             connection.close()
 
-    def _why_refused(self, connection: http.client.HTTPConnection, location: str, error: OSError) -> ArchiveError:
-        """A DataNode that says no (a quota, no DataNode left to write to) answers and closes while we still send."""
-        with contextlib.suppress(OSError, http.client.HTTPException), connection.getresponse() as answer:
-            if answer.status >= http.client.BAD_REQUEST:
-                return _refusal(location, answer)
-        return Unavailable(f"DataNode {urlsplit(location).netloc} broke off: {_text(error)}")
+
+def _send(sock: socket.socket, chunks: Iterable[Bytes]) -> OSError | None:
+    """All of them; what they raise themselves goes out as it is.
+
+    Returns
+    -------
+    OSError, optional
+        Why not: a DataNode that says no (a quota, nobody left to write to) answers and closes while we still send.
+    """
+    for chunk in chunks:
+        try:
+            sock.sendall(chunk)
+        except OSError as error:
+            return error
+    return None
 
 
 def _wait_until_read(sock: socket.socket) -> None:
@@ -138,14 +149,12 @@ def _wait_until_read(sock: socket.socket) -> None:
     sock.recv(seen.index(b"\r\n\r\n") + 4)
 
 
-def _let_go(connection: http.client.HTTPConnection) -> bool:
+def _let_go(sock: socket.socket) -> bool:
     """End our side and wait until the DataNode has ended its own, having read all that we sent; False where it does not."""
-    if connection.sock is None:  # it has answered, and said that it closes
-        return True
     try:
-        connection.sock.settimeout(LET_GO_SECONDS)
-        connection.sock.shutdown(socket.SHUT_WR)
-        while connection.sock.recv(65536):
+        sock.settimeout(LET_GO_SECONDS)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
             pass
     except OSError:
         return False

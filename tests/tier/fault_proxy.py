@@ -105,10 +105,15 @@ class FaultProxy:
     def _pass(self, client: socket.socket, server: socket.socket, head: bytes, rest: bytes, fault: Fault) -> None:
         length = int(found[1]) if (found := LENGTH.search(head)) else 0
         body = _body(client, rest, length)
+        expects = b"Expect: 100-continue" in head
         if fault.request is not None:
+            if expects:
+                client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             changed = fault.request(b"".join(body))
             head, body = LENGTH.sub(b"\r\nContent-Length: %d" % len(changed), head), iter([changed])
         server.sendall(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1).replace(b"Connection: keep-alive\r\n", b"", 1))
+        if expects and fault.request is None:
+            client.sendall(b"".join(_read_head(server)))
         passed = 0
         for piece in body:
             if fault.request_bytes is not None and passed + len(piece) > fault.request_bytes:

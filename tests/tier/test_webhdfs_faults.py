@@ -95,6 +95,18 @@ def test_a_data_node_that_says_no_is_heard(cluster: Cluster, exception: str) -> 
     assert cluster.files() == []
 
 
+def test_what_earlier_tries_left_is_removed_by_the_next(cluster: Cluster) -> None:
+    cluster.at_data_nodes(Fault("op=CREATE", request_bytes=100_000))
+    cluster.at_name_node(Fault("op=DELETE", times=99, refuse=True))
+    with pytest.raises(Unavailable):
+        put(cluster.tier(read_patience_seconds=0))
+    assert len(cluster.files()) == 1
+    cluster.hdfs.write(f"{cluster.folder}/.inflight/node-a-000000000002.zip.1", b"x")
+    cluster.name_node.faults.clear()
+    put(cluster.tier())
+    assert cluster.files() == [".inflight/node-a-000000000002.zip.1", *ONE]
+
+
 # --- answers of the NameNode
 
 
