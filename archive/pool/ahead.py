@@ -45,7 +45,7 @@ class Ahead:
 
     def next_run(self, where: Callable[[int], Where]) -> list[int]:
         """Contiguous extents to fetch now; empty where all that is left is on its way."""
-        if self._first >= 0 and where(self._first) is Where.COMING:
+        if self._run <= 2 and self._cells and where(self._first if self._first >= 0 else self._cells[0]) is Where.COMING:
             return []
         run: list[int] = []
         left: list[int] = []

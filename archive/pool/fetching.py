@@ -65,6 +65,7 @@ class Flight:
     def arrive(self, extent: Extent) -> None:
         """Let those go on who wait for it."""
         self.extent = extent
+        self.pack.put(self.cell, extent)
         self.arrived.set()
 
     @property
@@ -173,7 +174,6 @@ class Fetcher:
         if fresh:
             self._health.check()
             for run in _runs(fresh):
-                self._health.begin()
                 self._asked.append(run)
                 for flight in run:
                     self._flights[flight.key] = flight
@@ -221,15 +221,12 @@ class Fetcher:
                     self._condition.wait()
                 ahead = flights[0].ahead
                 self._reading_ahead += ahead
-            try:
-                self._fetch(flights)
-            finally:
-                with self._condition:
-                    self._reading_ahead -= ahead
-                    if ahead and self._aheads:
-                        self._wake()  # One more may join in: the first run goes alone.
-                if not ahead:
-                    self._health.end()
+            self._fetch(flights)
+            with self._condition:
+                self._reading_ahead -= ahead
+                if ahead and self._aheads:  # Others may join in: the first run goes alone.
+                    for _ in range(self._limits.ahead_reads_max - self._reading_ahead - 1):
+                        self._wake()
 
     def _next(self) -> list[Flight] | None:
         if self._asked:
@@ -250,24 +247,24 @@ class Fetcher:
     def _fetch(self, flights: list[Flight]) -> None:
         """Fetch a contiguous run, all of it asked for or all of it ahead; every flight lands."""
         left = list(flights)
+        failure: BaseException | None = None
         try:
             self._lock(left)
             for stretch in self._stretches(left):
                 self._fetch_stretch(stretch, left)
         except BaseException as error:
+            failure = error
             self._failed(error, flights[0])
-            for flight in left:
-                self._land(flight, None, error)
+        for flight in left:
+            self._land(flight, None, failure)
 
     def _fetch_stretch(self, stretch: list[Flight], left: list[Flight]) -> None:
         def arrive(extent: Extent) -> None:
-            self._health.answered()
             left[0].arrive(extent)
 
         names = [flight.name for flight in stretch]
         early = None if stretch[0].ahead else arrive
         for flight, extent in zip(stretch, self._filler.fill(stretch[0].pack.source, names, early), strict=True):
-            self._health.answered()
             left.remove(flight)
             self._land(flight, extent)
             if flight.ahead and extent.shelf is None:
@@ -315,11 +312,13 @@ class Fetcher:
             yield stretch
 
     def _land(self, flight: Flight, extent: Extent | None, error: BaseException | None = None) -> None:
-        flight.extent, flight.error = extent, error
-        if extent is not None:
+        early, flight.extent, flight.error = flight.extent, extent, error
+        if extent is not None and extent.shelf is not None:
             flight.pack.put(flight.cell, extent)
             if flight.ahead:
                 self._counters.ahead_bytes += extent.end - extent.start
+        if early is not None:
+            flight.pack.put_away(flight.cell, early)
         room = self._room() if flight.locked else None
         if room is not None:
             room.shelf.state.unlock_extent(flight.lock_key)

@@ -12,6 +12,7 @@ from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
 from archive.pack.naming import PackName
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
+from archive.pool.health import TierHealth
 from archive.pool.mapped import BadBlock
 from archive.pool.shelf import KEPT, ExtentName, Filling, Shelf
 from archive.pool.swapping import Swapping
@@ -46,12 +47,12 @@ class Filler:
     ----------
     room : callable
         Gives the room, None where there is none now.
-    progress : callable
-        Called whenever the tier gave some bytes.
+    health : TierHealth
+        Is told when the tier gave some bytes.
     """
 
-    def __init__(self, tier: Tier, room: Callable[[], Room | None], counters: PoolCounters, progress: Callable[[], None]) -> None:
-        self._tier, self._room, self._counters, self._progress = tier, room, counters, progress
+    def __init__(self, tier: Tier, room: Callable[[], Room | None], counters: PoolCounters, health: TierHealth) -> None:
+        self._tier, self._room, self._counters, self._health = tier, room, counters, health
 
     def find(self, source: Source, wanted: ExtentName, cell: ExtentName) -> Extent | None:
         """An extent that is here already, as another process fetched it."""
@@ -85,7 +86,7 @@ class Filler:
             start = left[0].first * BLOCK_BYTES
             end = left[-1].first * BLOCK_BYTES + source.length_of(left[-1])
             try:
-                with contextlib.closing(_Pieces(self._read(source.info.name, start, end - start))) as pieces:
+                with contextlib.closing(_Pieces(self._read(source.info.name, start, end - start), end - start, self._health)) as pieces:
                     while left:
                         extent = self._fill_one(source, left[0], pieces, early)
                         del left[0]
@@ -109,10 +110,10 @@ class Filler:
         into = _Into(None if in_memory else self._room(), length)
         try:
             for piece in pieces.take(length):
-                self._progress()
                 crcs.update(piece)
                 into.write(piece)
             self._check(source, name, crcs.finish())
+            self._health.answered()
             if in_memory and early is not None:
                 memory = into.memory
                 early(Extent(memoryview(memory).toreadonly(), None, name, source.crcs, str(source.info.name), None))
@@ -152,11 +153,13 @@ def publish(room: Room, filling: Filling, name: ExtentName, length: int) -> mmap
 
 
 class _Pieces:
-    """A stream, cut where extents end."""
+    """A ranged read, cut where extents end; it is over for the tier with its last byte, whatever is done with it then."""
 
-    def __init__(self, stream: Iterator[Bytes]) -> None:
-        self._stream = stream
+    def __init__(self, stream: Iterator[Bytes], length: int, health: TierHealth) -> None:
+        self._stream, self._to_come, self._health = stream, length, health
         self._left = memoryview(b"")
+        self._open = True
+        health.begin()
 
     def take(self, length: int) -> Iterator[memoryview]:
         while length:
@@ -164,15 +167,22 @@ class _Pieces:
                 piece = next(self._stream, None)
                 if piece is None:
                     raise Damaged(f"a pack ends {length} bytes before it should")
+                self._health.heard()
                 self._left = memoryview(piece)
+                self._to_come -= len(piece)
+                if self._to_come <= 0:
+                    self.close()
             now, self._left = self._left[:length], self._left[length:]
             length -= len(now)
             yield now
 
     def close(self) -> None:
-        closing = getattr(self._stream, "close", None)
-        if closing is not None:
-            closing()
+        if self._open:
+            self._open = False
+            self._health.end()
+            closing = getattr(self._stream, "close", None)
+            if closing is not None:
+                closing()
 
 
 class _Into:

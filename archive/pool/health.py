@@ -41,7 +41,7 @@ class TierHealth:
         raise Unavailable(f"what is asked for is not near, and its tier does not answer: {reason}", RETRY_AFTER_SECONDS)
 
     def begin(self) -> None:
-        """A read for somebody who waits."""
+        """A ranged read begins."""
         with self._lock:
             if not self._open:
                 self._heard = time.monotonic()

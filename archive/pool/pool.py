@@ -61,7 +61,7 @@ class Pool:
         self._closing = threading.Event()
         self._sweeping: threading.Thread | None = None
         health = TierHealth(tier.url, self.counters)
-        filler = Filler(tier, self.room, self.counters, health.heard)
+        filler = Filler(tier, self.room, self.counters, health)
         self._fetcher = Fetcher(filler, self.room, self.limits, self.counters, health)
 
     # --- packs

@@ -136,9 +136,12 @@ class RemotePack:
             first += count
 
     def put(self, cell: int, extent: Extent) -> None:
-        """Keep an extent mapped, unless a longer one is, or it could not be kept at all."""
-        if extent.shelf is None:
-            return
+        """Keep an extent at hand, unless a longer one is."""
         present = self.cells.get(cell)
         if present is None or present.name.blocks <= extent.name.blocks:
             self.cells[cell] = extent
+
+    def put_away(self, cell: int, extent: Extent) -> None:
+        """No longer at hand, as it could not be kept."""
+        if self.cells.get(cell) is extent:
+            del self.cells[cell]

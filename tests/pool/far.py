@@ -46,6 +46,7 @@ class FarTier(DirectoryTier):
         self.seconds = 0.0
         self.error: ArchiveError | None = None
         self.bad: Callable[[int, int, bytes], bytes] | None = None
+        self.open_now = self.open_most = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -54,7 +55,14 @@ class FarTier(DirectoryTier):
 
     def stream(self, name: PackName, offset: int, length: int) -> Iterator[bytes]:
         self.reads.append((offset, length))
-        count = len(self.reads)
+        self.open_now += 1
+        self.open_most = max(self.open_most, self.open_now)
+        try:
+            yield from self._stream(len(self.reads), name, offset, length)
+        finally:
+            self.open_now -= 1
+
+    def _stream(self, count: int, name: PackName, offset: int, length: int) -> Iterator[bytes]:
         if self.seconds:
             time.sleep(self.seconds)
         self.gate.wait()
@@ -129,6 +137,11 @@ def wait_until(done: Callable[[], bool], seconds: float = 10.0) -> None:
     while not done():
         assert time.monotonic() < until, "it did not come true in time"
         time.sleep(0.002)
+
+
+def settle(pool: Pool) -> None:
+    """Wait until nothing is on its way: readers have their bytes before the files have them."""
+    wait_until(lambda: not pool._fetcher._flights and not pool._fetcher._aheads)
 
 
 def extent_files(folder: Path) -> list[Path]:

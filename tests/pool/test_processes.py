@@ -12,7 +12,7 @@ from pathlib import Path
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.pool import Pool
 from tests.kit import ROOT
-from tests.pool.far import MIB, FarTier, extent_files, limits, open_remote, place, wait_until
+from tests.pool.far import MIB, FarTier, extent_files, limits, open_remote, place, settle, wait_until
 
 EXTENT_BYTES = 4 * BLOCK_BYTES
 
@@ -20,7 +20,7 @@ READER = """
 import os, sys, time
 from pathlib import Path
 from archive.pool.pool import Pool
-from tests.pool.far import FarTier, ahead, limits, open_remote, place, wait_until
+from tests.pool.far import FarTier, ahead, limits, open_remote, place, settle, wait_until
 root, folder, seconds, log, start = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5])
 
 class Logged(FarTier):
@@ -66,6 +66,19 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def being_filled(folder: Path) -> list[Path]:
+    return [path for path in (folder / "filling").glob("*/*") if path.name != "owner"]
+
+
+def _stopped_while_filling(process: subprocess.Popen[str], folder: Path) -> bool:
+    """Stop a process, and let it go on where it is not filling an extent just then."""
+    process.send_signal(signal.SIGSTOP)
+    if being_filled(folder):
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
+
+
 def test_processes_that_miss_at_once_fetch_once(tmp_path: Path) -> None:
     placed = place(tmp_path / "far", 1, 6 * MIB)
     log = tmp_path / "reads"
@@ -86,19 +99,20 @@ def test_processes_that_miss_at_once_fetch_once(tmp_path: Path) -> None:
 def test_a_process_killed_while_it_fills_leaves_nothing_that_harms(tmp_path: Path) -> None:
     placed = place(tmp_path / "far", 1, 6 * MIB)
     folder, log = tmp_path / "pool", tmp_path / "reads"
-    for turn in range(2):
+    for _ in range(2):
         with readers(1, tmp_path / "far", folder, log, 0.02) as (process,):
             assert said(process) == "ready"
-            wait_until(lambda: any(p.name != "owner" for p in (folder / "filling").glob("*/*")))
-            time.sleep(0.05 * turn)
-            process.send_signal(signal.SIGKILL)
+            wait_until(lambda: _stopped_while_filling(process, folder))  # noqa: B023
+            process.kill()
             process.wait()
-    assert any(p.name != "owner" for p in (folder / "filling").glob("*/*"))
+    assert len(being_filled(folder)) >= 1
     tier = FarTier(tmp_path / "far")
     pool = Pool(tier, folder, limits())
     opened = open_remote(pool, placed)
     assert b"".join(opened.views(0, len(placed.covered))) == placed.covered
-    assert [p.name for p in (folder / "filling").glob("*/*")] == ["owner"]
+    settle(pool)
+    assert being_filled(folder) == []
+    assert len(list((folder / "filling").iterdir())) == 1
     assert pool.used_bytes == sum(path.stat().st_size for path in extent_files(folder))
     assert all(
         path.stat().st_size in (int(path.name[8:]) * BLOCK_BYTES, len(placed.covered) % EXTENT_BYTES) for path in extent_files(folder)

@@ -10,7 +10,7 @@ from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.fetching import Outlook
 from archive.pool.pool import Pool
 from archive.pool.remote import JOINED_BYTES_MAX
-from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, open_remote, place, wait_until
+from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, open_remote, place, settle, wait_until
 
 OpenPool = Callable[..., Pool]
 EXTENT_BYTES = 4 * BLOCK_BYTES
@@ -116,18 +116,19 @@ def test_reading_ahead_goes_on_behind_the_reader_and_ends_before_it(open_pool: O
     assert [offset // EXTENT_BYTES for offset, _ in tier.reads] == [2, 2, 3, 0]
 
 
-def test_several_read_ahead_at_once(open_pool: OpenPool, tier: FarTier) -> None:
+def test_the_next_extent_comes_alone_and_then_several_at_once(open_pool: OpenPool, tier: FarTier) -> None:
     pool = open_pool(ahead_reads_max=3)
-    large = place(tier._root, 2, 9 * MIB)
+    large = place(tier._root, 2, 12 * MIB)
     opened = open_remote(pool, large)
-    opened.view(0, 10)
+    opened.view(0, 10, ahead(0, len(large.covered)))
     tier.gate.clear()
-    tier.reads.clear()
-    pool._fetcher._look_ahead(opened, (0, len(large.covered)), 0)
-    wait_until(lambda: len(tier.reads) == 3)
-    assert sorted(tier.reads) == [(0, EXTENT_BYTES), (EXTENT_BYTES, 2 * EXTENT_BYTES), (3 * EXTENT_BYTES, 4 * EXTENT_BYTES)]
+    wait_until(lambda: len(tier.reads) == 2)
+    assert tier.reads[1] == (0, EXTENT_BYTES)
+    tier.seconds = 0.05
     tier.gate.set()
-    wait_until(lambda: pool.counters.ahead_bytes == len(large.covered))
+    wait_until(lambda: pool.counters.ahead_bytes == len(large.covered) and not tier.open_now)
+    assert sorted(tier.reads)[2:4] == [(EXTENT_BYTES, 2 * EXTENT_BYTES), (3 * EXTENT_BYTES, 4 * EXTENT_BYTES)]
+    assert tier.open_most == 3
 
 
 def test_a_large_range_in_one_piece_takes_no_memory_of_its_own(open_pool: OpenPool, tier: FarTier) -> None:
@@ -141,9 +142,13 @@ def test_a_large_range_in_one_piece_takes_no_memory_of_its_own(open_pool: OpenPo
 
 
 def test_a_range_inside_of_one_extent_is_not_copied(open_pool: OpenPool, placed: Placed) -> None:
-    opened = open_remote(open_pool(), placed)
-    assert opened.view(5, 100).obj is opened.whole(5, 3 * BLOCK_BYTES).obj or opened.view(5, 100).obj is opened.view(7, 50).obj
-    assert type(opened.view(5, 100).obj).__name__ == "mmap"
+    pool = open_pool()
+    opened = open_remote(pool, placed)
+    opened.view(5, 3 * BLOCK_BYTES)
+    settle(pool)
+    view = opened.view(5, 100)
+    assert view.obj is opened.view(7, 50).obj is opened.whole(5, 3 * BLOCK_BYTES - 5).obj
+    assert type(view.obj).__name__ == "mmap"
 
 
 def test_a_missing_pack_is_to_be_looked_up_again(open_pool: OpenPool, tier: FarTier, placed: Placed) -> None:

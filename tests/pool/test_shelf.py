@@ -14,7 +14,7 @@ from archive.pool import pool as pool_module
 from archive.pool import remote as remote_module
 from archive.pool.pool import Pool
 from archive.pool.shelf import Shelf
-from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, wait_until
+from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, settle, wait_until
 
 OpenPool = Callable[..., Pool]
 EXTENT_BYTES = 4 * BLOCK_BYTES
@@ -25,6 +25,7 @@ def fill(pool: Pool, placed: Placed) -> None:
     opened = open_remote(pool, placed)
     for start in range(0, len(placed.covered), EXTENT_BYTES):
         opened.views(start, min(EXTENT_BYTES, len(placed.covered) - start))
+    settle(pool)
 
 
 def poke(path: Path, at: int) -> None:
@@ -57,6 +58,7 @@ def test_the_folder_may_be_deleted_while_nobody_uses_it(open_pool: OpenPool, tie
     shutil.rmtree(first._folder)
     second = open_pool()
     assert bytes(open_remote(second, placed).view(0, 100)) == placed.covered[:100]
+    settle(second)
     assert second.used_bytes == BLOCK_BYTES
 
 
@@ -95,6 +97,8 @@ def test_a_disk_that_turns_bytes_over_again_and_again_is_damage(
     fetch = pool._fetcher.bring
 
     def bring_and_poke(*arguments: object) -> object:
+        fetch(*arguments)  # type: ignore[arg-type]
+        settle(pool)
         found = fetch(*arguments)  # type: ignore[arg-type]
         poke(extent_files(pool._folder)[0], 10)
         return found
@@ -122,6 +126,7 @@ def test_an_extent_that_shrinks_while_it_is_mapped_is_fetched_again(open_pool: O
     pool = open_pool()
     opened = open_remote(pool, placed)
     opened.view(0, EXTENT_BYTES)
+    settle(pool)
     os.truncate(extent_files(pool._folder)[0], 4096 + 5)
     assert bytes(opened.view(0, 3 * BLOCK_BYTES)) == placed.covered[: 3 * BLOCK_BYTES]
     assert len(tier.reads) == 2
@@ -185,23 +190,29 @@ def test_a_full_disk_is_no_reason_not_to_read(open_pool: OpenPool, tier: FarTier
     opened = open_remote(pool, placed)
     for _ in range(2):
         assert b"".join(opened.views(5, 6 * BLOCK_BYTES)) == placed.covered[5:][: 6 * BLOCK_BYTES]
+        settle(pool)
     assert len(tier.reads) == 2
     assert pool.counters.unkept_bytes == sum(length for _, length in tier.reads)
     assert extent_files(pool._folder) == []
     assert pool.used_bytes == 0
 
 
-def test_a_disk_that_is_full_in_the_middle_of_an_extent(open_pool: OpenPool, tier: FarTier, placed: Placed) -> None:
+@pytest.mark.parametrize(("extent_blocks", "writes"), [(4, 0), (8, 3)])
+def test_a_disk_that_is_full_in_the_middle_of_an_extent(open_pool: OpenPool, placed: Placed, extent_blocks: int, writes: int) -> None:
     disk = FullDisk(free=1 << 40)
-    pool = open_pool(disk=disk)
+    length = extent_blocks * BLOCK_BYTES
+    pool = open_pool(disk=disk, extent_bytes=length)
     opened = open_remote(pool, placed)
     opened.view(0, 1)
-    disk.writes_left = 3
-    assert bytes(opened.view(0, EXTENT_BYTES)) == placed.covered[:EXTENT_BYTES]
-    assert pool.counters.unkept_bytes == EXTENT_BYTES
+    settle(pool)
+    disk.writes_left = writes
+    assert bytes(opened.view(0, length)) == placed.covered[:length]
+    settle(pool)
+    assert pool.counters.unkept_bytes == length
     disk.writes_left = 1 << 30
-    assert bytes(opened.view(0, EXTENT_BYTES)) == placed.covered[:EXTENT_BYTES]
-    assert pool.used_bytes == EXTENT_BYTES
+    assert bytes(opened.view(0, length)) == placed.covered[:length]
+    settle(pool)
+    assert pool.used_bytes == length
     assert [path for path in (pool._folder / "filling").glob("*/*") if path.name != "owner"] == []
 
 

@@ -16,7 +16,7 @@ from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.pool import Pool
 from archive.pool.remote import RemotePack
 from tests.kit import ROOT
-from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, place, wait_until
+from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, place, settle, wait_until
 
 OpenPool = Callable[..., Pool]
 EXTENT_BYTES = 4 * BLOCK_BYTES
@@ -28,10 +28,6 @@ def read_through(pool: Pool, placed: Placed, step: int = 300_000) -> None:
     opened = open_remote(pool, placed)
     for at in range(0, len(placed.covered), step):
         opened.views(at, min(step, len(placed.covered) - at), ahead(0, len(placed.covered)))
-
-
-def settle(pool: Pool) -> None:
-    wait_until(lambda: not pool._fetcher._flights and not pool._fetcher._aheads)
 
 
 def disk_bytes(pool: Pool) -> int:
@@ -173,6 +169,7 @@ def test_what_was_given_up_lately_and_comes_back_is_kept(open_pool: OpenPool, pa
     assert given_up
     opened = open_remote(pool, packs[given_up[-1]])
     opened.view(0, EXTENT_BYTES)
+    settle(pool)
     assert [path.relative_to(pool._folder).parts[0] for path in extent_files(pool._folder) if opened.digest in str(path)] == ["kept"]
 
 
