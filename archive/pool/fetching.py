@@ -1,5 +1,6 @@
 """Fetches: each extent once however many wait for it, what is asked for before what is read ahead, and nobody waits for ever."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -290,7 +291,8 @@ class Fetcher:
         room, wait_seconds = self._room(), LOCK_SHARE * self._limits.wait_seconds_max
         for flight in list(left) if room else []:
             assert room is not None
-            flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0 if flight.ahead else wait_seconds)
+            with contextlib.suppress(OSError):  # The worst that can come of it is a second fetch.
+                flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0 if flight.ahead else wait_seconds)
             if flight.ahead and not flight.locked:
                 left.remove(flight)
                 self._land(flight, None)

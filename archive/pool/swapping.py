@@ -51,6 +51,13 @@ class Swapping:
 
     def begin(self, length: int) -> Filling | None:
         """Room for an extent, None where there is none to be had."""
+        try:
+            return self._begin(length)
+        except OSError as error:
+            logger.warning("the pool cannot make room: %s", error)
+            return None
+
+    def _begin(self, length: int) -> Filling | None:
         used, limit = self._shelf.state.used + length, self._shelf.limits.bytes_max
         if used > limit or self._short_of_disk(length) > 0:
             self.make_room(length)
@@ -114,7 +121,7 @@ class Swapping:
     def _in_order(self, found: dict[str, list[_Candidate]]) -> list[_Candidate]:
         """Extents, the first to be given up first."""
         kept = sorted(found[KEPT])
-        over = sum(c.size for c in kept) - int(self._shelf.limits.bytes_max * KEPT_SHARE)
+        over = sum(c.size for c in kept) - int(self._shelf.limits.bytes_max * LOW * KEPT_SHARE)
         demoted = 0
         while over > 0:
             over -= kept[demoted].size

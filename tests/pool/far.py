@@ -1,6 +1,7 @@
 """A tier that lies on another machine, as far as the pool can tell, and packs in it."""
 
 import functools
+import os
 import random
 import threading
 import time
@@ -146,4 +147,8 @@ def settle(pool: Pool) -> None:
 
 def extent_files(folder: Path) -> list[Path]:
     """All extents of a pool."""
-    return sorted(path for part in ("new", "kept") for path in (folder / part).rglob("*") if path.is_file())
+    found: list[Path] = []
+    for part in ("new", "kept"):
+        for where, _, names in os.walk(folder / part):
+            found += (Path(where) / name for name in names)
+    return sorted(found)
