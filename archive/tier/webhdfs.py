@@ -45,6 +45,7 @@ class WebHdfsTier:
         self._files = HdfsFiles(addresses, settings)
         self._root = root.rstrip("/")
         self.url = f"webhdfs://{','.join(addresses)}{self._root}"
+        self._made: set[str] = set()
 
     def _path(self, name: PackName | str) -> str:
         return f"{self._root}/{name}"
@@ -57,18 +58,23 @@ class WebHdfsTier:
         part = self._path(f"{in_flight_name(node, sequence)}.{secrets.token_hex(4)}")
         passed = _Passed(length)
         try:
-            self._files.make_folder(self._path(IN_FLIGHT))
+            self._make_folder(IN_FLIGHT)
             self._drop_earlier(node, sequence)
             self._files.write(part, length, passed.through(chunks), self._settings.block_bytes)
             name = final()
             status = self._check_at_rest(part, name, passed)
-            self._files.make_folder(self._path(folder_of(node, sequence)))
+            self._make_folder(folder_of(node, sequence))
             self._refuse_taken(node, sequence)
             self._publish(part, name, status)
         except BaseException:
             self._drop(part)
             raise
         return name
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._made:
+            self._files.make_folder(self._path(folder))
+            self._made.add(folder)
 
     def _refuse_taken(self, node: str, sequence: int) -> None:
         for entry in self._entries(node, folder_of(node, sequence), sequence):
@@ -140,6 +146,7 @@ class WebHdfsTier:
             here = self._files.status_or_none(part, self._settings.write_patience_seconds)
             if here is None or here.file_id != status.file_id:
                 raise Unavailable(f"pack {name}: {part} vanished before it was renamed: do two nodes write under one name?")
+            self._files.make_folder(self._path(name).rpartition("/")[0])  # somebody may have removed it since it was made
             if time.monotonic() > until:
                 raise lost or Unavailable(f"pack {name}: HDFS does not rename {part} and does not say why")
             time.sleep(0.1)

@@ -1,6 +1,7 @@
 """The checksum that DataNodes keep, computed while a file is written: MD5 of the blocks' MD5s of CRC-32Cs of chunks."""
 
 import hashlib
+import struct
 import sys
 from array import array
 
@@ -12,6 +13,7 @@ from archive.tier.webhdfs_answers import Checksum
 CHUNK_BYTES = 512
 """dfs.bytes-per-checksum as every cluster has it; one that has another is read back instead."""
 CRC_BYTES = 4
+_CHUNK = struct.Struct(f"{CHUNK_BYTES}s")  # unpacking costs half of what slicing does
 
 
 class FileChecksum:
@@ -31,7 +33,7 @@ class FileChecksum:
                 return
             self._crcs.append(crc32c(self._rest))
         whole = len(view) - len(view) % CHUNK_BYTES
-        self._crcs.extend([crc32c(view[at : at + CHUNK_BYTES]) for at in range(0, whole, CHUNK_BYTES)])
+        self._crcs.extend([crc32c(chunk) for (chunk,) in _CHUNK.iter_unpack(view[:whole])])
         self._rest = bytes(view[whole:])
 
     def md5(self, block_bytes: int) -> bytes:

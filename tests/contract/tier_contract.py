@@ -162,6 +162,16 @@ class TierContract:
             with pytest.raises(Damaged):
                 tier.read(name, offset, wanted)
 
+    def test_a_stream_gives_what_a_read_gives(self, tier: Tier) -> None:
+        name = put(tier, instances=[make_instance(1, bytes(range(256)) * 10_000)])
+        length = tier.length(name)
+        for offset, wanted in ((0, length), (5, 1 << 20), (length - 1, 1), (7, 0)):
+            assert b"".join(tier.stream(name, offset, wanted)) == tier.read(name, offset, wanted)
+        with pytest.raises(Damaged):
+            list(tier.stream(name, 1, length))
+        with pytest.raises(NotFound, match=NODE):
+            list(tier.stream(PackName(NODE, 2, "0" * 64), 0, 1))
+
     def test_what_is_not_there_is_not_found(self, tier: Tier) -> None:
         put(tier)
         for name in (PackName(NODE, 1, "0" * 64), PackName(NODE, 2, "0" * 64), PackName("nobody", 1, "0" * 64)):

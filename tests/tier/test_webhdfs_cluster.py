@@ -51,7 +51,7 @@ def unlike_others(number: int) -> bytes:
 @pytest.mark.parametrize("bad", [1, 2])
 def test_a_flipped_byte_in_a_replica_is_never_given_out(cluster: Cluster, bad: int) -> None:
     data = unlike_others(1000 + 2 * bad)
-    tier = cluster.tier()
+    tier = cluster.tier(replicas_min=3)
     name = put(tier, data)
     assert len(replicas_of(cluster, data)) == 3
     for number in range(1, bad + 1):
@@ -64,7 +64,7 @@ def test_a_flipped_byte_in_a_replica_is_never_given_out(cluster: Cluster, bad: i
 @pytest.mark.timeout(300)
 def test_a_pack_all_of_whose_replicas_are_bad_is_not_given_out(cluster: Cluster) -> None:
     data = unlike_others(2000)
-    tier = cluster.tier()
+    tier = cluster.tier(replicas_min=3)
     name = put(tier, data)
     for number in (1, 2, 3):
         flip(cluster.hdfs, number, data, 2_000_000)
@@ -151,7 +151,7 @@ def rests_once(cluster: Cluster) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["restart-namenode", "kill-namenode"])
 def test_the_name_node_restarts_during_an_upload(cluster: Cluster, how: str) -> None:
-    tier = cluster.tier(write_patience_seconds=60, commit_seconds=90)
+    tier = cluster.tier(answer_seconds=10, read_patience_seconds=60, write_patience_seconds=60, commit_seconds=90)
     starting: list[threading.Thread] = []
 
     def event() -> None:

@@ -158,10 +158,19 @@ def test_a_rename_that_was_given_up_is_not_done_later(cluster: Cluster) -> None:
     rests_once(cluster)
 
 
+def test_folders_that_somebody_removed_are_made_again(cluster: Cluster) -> None:
+    tier = cluster.tier()
+    tier.delete(put(tier))
+    cluster.hdfs.ask("DELETE", cluster.folder, op="DELETE", recursive="true")
+    put(tier)
+    rests_once(cluster)
+
+
 def test_safe_mode_that_does_not_end(cluster: Cluster) -> None:
     tier = cluster.tier(write_patience_seconds=1)
     put(tier)
-    cluster.at_name_node(Fault("op=MKDIRS", times=99, answer=says("403 Forbidden", "SafeModeException")))
+    for operation in ("MKDIRS", "CREATE"):
+        cluster.at_name_node(Fault(f"op={operation}", times=99, answer=says("403 Forbidden", "SafeModeException")))
     with pytest.raises(Unavailable, match="SafeModeException"):
         put(tier, sequence=2)
     with pytest.raises(Unavailable, match="SafeModeException"):
