@@ -144,6 +144,15 @@ def test_an_object_larger_than_a_segment_gets_one_that_is_large_enough(open_jour
     assert whole_sequences(journal.path_of(2), 2) == [2]
 
 
+def test_a_process_removes_what_the_last_one_in_its_slot_never_finished(open_journal: Open, tmp_path: Path) -> None:
+    left = Journal(tmp_path / "journal", NODE, "a", SEGMENT_BYTES)  # as a killed process leaves it
+    left.stream().write(b"x")
+    open_journal("b")
+    assert names(left)["incoming"] == ["000000000001.a.part"]
+    open_journal("a")
+    assert names(left)["incoming"] == []
+
+
 def test_left_overs_of_large_objects_are_removed_by_name(open_journal: Open) -> None:
     journal = open_journal()
     journal.stream().write(b"x")
