@@ -87,7 +87,7 @@ def test_what_the_name_node_knows_as_corrupt_is_damaged(cluster: Cluster) -> Non
 
 @pytest.mark.timeout(300)
 def test_one_and_two_of_three_data_nodes_die(cluster: Cluster) -> None:
-    tier = cluster.tier(answer_seconds=5, read_patience_seconds=30)
+    tier = cluster.tier(answer_seconds=10, read_patience_seconds=60)
     name = put(tier)
     cluster.hdfs.command("kill-datanode", "1")
     for offset in range(0, len(DATA) - 100, 500_000):
@@ -109,7 +109,7 @@ def test_one_and_two_of_three_data_nodes_die(cluster: Cluster) -> None:
 @pytest.mark.parametrize("killed", [["1"], ["1", "2"], ["1", "2", "3"]])
 def test_data_nodes_die_during_an_upload(cluster: Cluster, killed: list[str]) -> None:
     """Whichever of them is written to: the pack rests whole, or not at all and the next try does it."""
-    tier = cluster.tier(answer_seconds=5, read_patience_seconds=30)
+    tier = cluster.tier(answer_seconds=10, read_patience_seconds=60)
 
     def kill() -> None:
         for number in killed:
