@@ -84,17 +84,19 @@ class HdfsFiles:
             return [Block.from_json(row) for row in answer.json["BlockLocations"]["BlockLocation"]]
 
     def checksum(self, path: str) -> Checksum:
-        """Of a file's replicas, from the DataNodes' own records."""
-        for failures in itertools.count(1):
+        """Of a file's replicas, from the DataNodes' own records; NameNodes choose one of them anew each time and leave none out."""
+        until = time.monotonic() + self._settings.write_patience_seconds
+        failures = 0
+        while True:
             location = self._name_nodes.ask("GETFILECHECKSUM", path, self._settings.write_patience_seconds).location
             try:
                 with self._data_nodes.get(location) as answer, _understood(path):
                     return Checksum.from_json(json.loads(answer.read(ANSWER_BYTES_MAX))["FileChecksum"])
             except Unavailable:
-                if failures == FAILURES_MAX:
+                failures += 1
+                if failures >= FAILURES_MAX and time.monotonic() > until:
                     raise
-            time.sleep(0.1 * failures)
-        raise AssertionError("not reached")
+            time.sleep(min(0.1 * failures, 1.0))
 
     def check(self, root: str) -> None:
         """Raises `Unavailable` where nothing can be written now: safe mode, or no DataNode to write to."""

@@ -21,7 +21,7 @@ from tests.tier.fault_proxy import Fault, FaultProxy, standing
 
 NODE = "node-a"
 DATA = os.urandom(3_000_001)
-QUICK: dict[str, Any] = {"answer_seconds": 2, "commit_seconds": 15, "read_patience_seconds": 4, "write_patience_seconds": 20}
+QUICK: dict[str, Any] = {"answer_seconds": 2, "commit_seconds": 60, "read_patience_seconds": 4, "write_patience_seconds": 20}
 numbers = itertools.count(1)
 
 
