@@ -9,6 +9,7 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from archive.config import PoolSection
@@ -58,6 +59,7 @@ class Pool:
         self._opened: Room | None = None
         self._open_again = 0.0
         self._seen = 0
+        self._told = astuple(self.counters)
         self._closing = threading.Event()
         self._sweeping: threading.Thread | None = None
         health = TierHealth(tier.url, self.counters)
@@ -110,15 +112,24 @@ class Pool:
 
     def adopt(self, length: int) -> Adoption:
         """Keep a pack of this length while it is written; one that goes to a tier on this machine needs no keeping."""
-        local = self._tier.local_path(PackName("any", 0, "0" * 64)) is not None
         fits = length <= self.limits.bytes_max // 2
-        return Adoption(self.room() if fits and not local else None, length, self.limits.extent_bytes, self.counters)
+        return Adoption(self.room() if fits and self.is_needed else None, length, self.limits.extent_bytes, self.counters)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether packs lie elsewhere; `DIR/pool` stays empty where they do not."""
+        return self._tier.local_path(PackName("any", 0, "0" * 64)) is None
 
     @property
     def used_bytes(self) -> int:
         """Of all processes together, on the disk."""
-        room = self._opened
+        room = self.room() if self.is_needed else None
         return room.shelf.state.used if room else 0
+
+    def totals(self) -> PoolCounters:
+        """What all processes of the node counted since `DIR/pool` was made; a few seconds old."""
+        room = self.room() if self.is_needed else None
+        return PoolCounters(*room.shelf.state.totals()) if room else PoolCounters()
 
     # --- for packs and fetchers
 
@@ -182,9 +193,13 @@ class Pool:
     # --- what other processes should know, and what they did
 
     def tell_use(self) -> None:
-        """Write down when this process last used its extents."""
+        """Write down when this process last used its extents, and what it counted."""
         with self._lock:
             packs = list(self._packs.values())
+            counted = astuple(self.counters)
+            if self._opened is not None and counted != self._told:
+                self._opened.shelf.state.add_totals([a - b for a, b in zip(counted, self._told, strict=True)])
+                self._told = counted
         for pack in packs:
             self._tell_use_of(pack)
 

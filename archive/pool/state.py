@@ -1,9 +1,10 @@
 """What the processes of a node know together about `DIR/pool`: one small mapped file, and locks on it.
 
-The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation, number of extents given up (unsigned 64 bits each), padding
-up to 64 bytes; then the table of bytes served, one number for each slot; then the table of what was given up lately, key and number for
-each slot (all unsigned 64 bits, of this machine's byte order). All of it is hints: the files themselves are counted anew whenever room is
-made, and when the first process of a node opens the pool.
+The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation, number of extents given up (unsigned 64 bits each); from byte
+64 on what all processes counted (`PoolCounters`, unsigned 64 bits each), padding up to 256 bytes; then the table of bytes served, one
+number for each slot; then the table of what was given up lately, key and number for each slot (all unsigned 64 bits, of this machine's
+byte order). All of it is hints: the files themselves are counted anew whenever room is made, and when the first process of a node opens
+the pool.
 """
 
 import contextlib
@@ -11,16 +12,20 @@ import mmap
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 from archive.disk import Disk
+from archive.pool.counters import PoolCounters
 
 MAGIC: Final = b"DAPOOL01"
 SERVED_SLOTS: Final = 1 << 16
 GIVEN_UP_SLOTS: Final = 1 << 16
-_HEADER_BYTES: Final = 64
+_HEADER_BYTES: Final = 256
+_TOTALS = struct.Struct(f"={len(fields(PoolCounters))}Q")
+_TOTALS_AT = 64
 _LENGTH: Final = _HEADER_BYTES + 8 * SERVED_SLOTS + 16 * GIVEN_UP_SLOTS
 _USED = struct.Struct("=q")
 _NUMBER = struct.Struct("=Q")
@@ -49,6 +54,7 @@ class PoolState:
         try:
             with self.counting():
                 if disk.size(self._fd) != _LENGTH or disk.read(self._fd, len(MAGIC), 0) != MAGIC:
+                    disk.truncate(self._fd, 0)
                     disk.allocate(self._fd, _LENGTH)
                     disk.write(self._fd, [MAGIC], 0)
                 # A map keeps what it was made from open, and with it the locks, so it gets an opening of its own.
@@ -133,6 +139,15 @@ class PoolState:
     def next_generation(self) -> None:
         """Only while `counting`."""
         _NUMBER.pack_into(self._map, _GENERATION_AT, self.generation + 1)
+
+    def add_totals(self, counted: Sequence[int]) -> None:
+        """Add what this process counted since it was last told."""
+        with self.counting():
+            _TOTALS.pack_into(self._map, _TOTALS_AT, *(a + b for a, b in zip(self.totals(), counted, strict=True)))
+
+    def totals(self) -> list[int]:
+        """What all processes counted since `DIR/pool` was made."""
+        return list(_TOTALS.unpack_from(self._map, _TOTALS_AT))
 
     # --- what was given up lately
 

@@ -45,7 +45,27 @@ def figures_of(home: Home) -> list[Figure]:
         Figure("index_bytes", "Size of the index file.", home.index.packed.environment.size_bytes(), {}),
     ]
     figures += [Figure(f"packed_{kind}", f"Number of {kind} in the index of packs.", count, {}) for kind, count in counts.items()]
-    return figures + _dimse_figures(counters_folder(home.settings))
+    return figures + _pool_figures(home) + _dimse_figures(counters_folder(home.settings))
+
+
+def _pool_figures(home: Home) -> list[Figure]:
+    """Of all processes of the node, since `DIR/pool` was made; zeros where packs lie on this machine."""
+    counted = home.pool.totals()
+    return [
+        Figure("pool_bytes", "Bytes of packs that lie near.", home.pool.used_bytes, {}),
+        Figure("pool_bytes_max", "Bound of the pool.", home.settings.pool.bytes_max, {}),
+        Figure("pool_hits_total", "Reads of packs whose bytes were near.", counted.hits, {}),
+        Figure("pool_misses_total", "Reads of packs that waited for the tier.", counted.misses, {}),
+        Figure("pool_refused_total", "Reads that were told at once that the tier does not answer.", counted.refused, {}),
+        Figure("pool_tier_reads_total", "Ranged reads of the tier.", counted.reads, {}),
+        Figure("pool_tier_bytes_total", "Bytes read from the tier.", counted.read_bytes, {}),
+        Figure("pool_ahead_bytes_total", "Bytes that came ahead of a reader.", counted.ahead_bytes, {}),
+        Figure("pool_adopted_bytes_total", "Bytes kept while packs were written.", counted.adopted_bytes, {}),
+        Figure("pool_evictions_total", "Extents given up for others.", counted.evictions, {}),
+        Figure("pool_evicted_bytes_total", "Bytes given up for others.", counted.evicted_bytes, {}),
+        Figure("pool_unkept_bytes_total", "Bytes served without being kept, as the disk had no room.", counted.unkept_bytes, {}),
+        Figure("pool_bad_extents_total", "Extents that did not match their CRCs and were fetched again.", counted.bad_extents, {}),
+    ]
 
 
 def _dimse_figures(folder: Path) -> list[Figure]:

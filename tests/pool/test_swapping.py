@@ -13,6 +13,7 @@ import pytest
 
 from archive.disk import Disk
 from archive.pack.checksum import BLOCK_BYTES
+from archive.pool.counters import PoolCounters
 from archive.pool.pool import Pool
 from archive.pool.remote import RemotePack
 from tests.kit import ROOT
@@ -192,6 +193,23 @@ def test_the_longest_unused_goes_first(open_pool: OpenPool, tier: FarTier, packs
     assert left == [4, 0, 4]
 
 
+def test_what_all_processes_counted(open_pool: OpenPool, packs: list[Placed]) -> None:
+    pools = [open_pool(bytes_max=BOUND) for _ in range(2)]
+    for number, placed in enumerate(packs):
+        read_through(pools[number % 2], placed)
+        settle(pools[number % 2])
+    for pool in pools:
+        pool.sweep()
+        pool.sweep()  # which counts nothing twice
+    for name in PoolCounters.__dataclass_fields__:
+        assert getattr(pools[0].totals(), name) == sum(getattr(pool.counters, name) for pool in pools), name
+    assert pools[0].totals().evictions > 0
+    before = pools[0].totals()
+    for pool in pools:
+        pool.close()
+    assert open_pool(bytes_max=BOUND).totals() == before
+
+
 # --- room on the disk
 
 
@@ -256,6 +274,7 @@ PRESENT = """
 import resource, sys
 from pathlib import Path
 from tests.pool.far import FarTier, limits, open_remote, place
+from archive.pool.counters import PoolCounters
 from archive.pool.pool import Pool
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 pool = Pool(FarTier(Path(sys.argv[1])), Path(sys.argv[2]), limits())
