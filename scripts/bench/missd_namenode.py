@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from hdfs import InsecureClient
+from requests import RequestException
+
 from archive.config import PackerSection
-from scripts.bench.common import needs
+from scripts.bench.common import Missing, needs
 from scripts.bench.missd_places import client_of
 from scripts.hdfs_cluster import Daemon
 from tests.hdfs import Hdfs
@@ -20,6 +23,7 @@ BLOCK_BYTES = 128 << 20
 FILES_MIN = 1000
 """Fewer do not show in the heap: it moves by half a megabyte on its own."""
 WRITERS = 4
+TRIES, SMALL_SECONDS = 3, 30.0
 SMALL = b"An image of a block of its own; how long it is, the NameNode keeps in one number.\n"
 
 
@@ -62,9 +66,18 @@ def write_small_files(hdfs: Hdfs, folder: str, count: int) -> None:
     """Files of one small block each, a thousand to a folder as a series might have a folder."""
 
     def write(numbers: range) -> None:
-        client = client_of(hdfs.address)
+        client = client_of(hdfs.address, SMALL_SECONDS)
         for number in numbers:
-            client.write(f"{folder}/{number // 1000}/{number}", data=SMALL, blocksize=1 << 20)
+            write_one(client, f"{folder}/{number // 1000}/{number}")
+
+    def write_one(client: InsecureClient, path: str) -> None:
+        for left in reversed(range(TRIES)):  # Nothing is timed here, and DataNodes on a busy machine keep a writer waiting now and then.
+            try:
+                client.write(path, data=SMALL, blocksize=1 << 20, overwrite=True)
+                return
+            except RequestException as error:
+                if not left:
+                    raise Missing(f"HDFS does not take {path}: {error}") from error
 
     with ThreadPoolExecutor(WRITERS) as pool:
         for _ in pool.map(write, [range(count * n // WRITERS, count * (n + 1) // WRITERS) for n in range(WRITERS)]):

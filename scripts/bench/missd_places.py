@@ -104,9 +104,9 @@ class HdfsReader:
         self._client._session.close()
 
 
-def client_of(address: str) -> hdfscli.InsecureClient:
+def client_of(address: str, timeout_seconds: float = TIMEOUT_SECONDS) -> hdfscli.InsecureClient:
     """HdfsCLI's client; not for two threads at once."""
-    return hdfscli.InsecureClient(f"http://{address}", user=getuser(), timeout=TIMEOUT_SECONDS)
+    return hdfscli.InsecureClient(f"http://{address}", user=getuser(), timeout=timeout_seconds)
 
 
 class HdfsFiles:

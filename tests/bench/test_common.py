@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import RLELossless
 
 from scripts.bench import common
 from scripts.bench.common import CT, MR, NODE, Case, Missing, Report, in_turn, make_series, table_of, with_section
@@ -20,6 +22,16 @@ def test_objects_are_of_the_size_they_are_called_and_differ(tmp_path: Path) -> N
         data_set = pydicom.dcmread(one.path)
         assert data_set.SOPInstanceUID == data_set.file_meta.MediaStorageSOPInstanceUID == one.sop_instance_uid
         assert len(data_set.PixelData) == data_set.Rows * data_set.Columns * 2
+
+
+def test_compressed_objects_hold_the_same_pixels(tmp_path: Path) -> None:
+    native, compressed = (make_series(tmp_path / str(rle), CT, 11, seed=1, rle=rle) for rle in (False, True))
+    first, second, eleventh = (pydicom.dcmread(compressed[number].path) for number in (0, 1, 10))
+    assert first.file_meta.TransferSyntaxUID == RLELossless
+    assert len(first.PixelData) < 512 * 512 * 2
+    assert np.array_equal(first.pixel_array, pydicom.dcmread(native[0].path).pixel_array)
+    assert first.PixelData != second.PixelData
+    assert first.PixelData == eleventh.PixelData and first.SOPInstanceUID != eleventh.SOPInstanceUID
 
 
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
@@ -53,6 +65,6 @@ def test_a_report_as_text_and_as_a_section_of_a_page() -> None:
 
 def test_the_page_has_a_section_for_each_benchmark() -> None:
     page = common.PAGE.read_text()
-    for name in ("dimse", "web", "ingest"):
+    for name in ("dimse", "web", "ingest", "missd"):
         with_section(page, name, "")
         assert (ROOT / "scripts" / "bench" / name).exists()
