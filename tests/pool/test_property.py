@@ -4,6 +4,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,15 @@ class Machine:
 
     def run(self, step: tuple[object, ...]) -> None:
         method: Callable[..., None] = getattr(self, f"do_{step[0]}")
-        method(*step[1:])
-        total = sum(path.stat().st_size for path in extent_files(self.folder / "pool"))
+        spoils = step[0] in ("flip", "cut", "remove")
+        with suppress(FileNotFoundError) if spoils else nullcontext():  # The sweeper may move a file that is about to be spoiled.
+            method(*step[1:])
+        for pool in self.pools:
+            settle(pool)
+        total = 0
+        for path in extent_files(self.folder / "pool"):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
         assert total <= BOUND
 
     def do_view(self, number: int, at: int, length: int, reads_ahead: bool) -> None:
@@ -116,7 +124,6 @@ class Machine:
             pool.close()
 
 
-@pytest.mark.xfail(strict=False, reason="the test looks at extent files while they are still written behind a view")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=3, max_size=12))
 def test_views_are_the_bytes_of_packs(steps: list[tuple[object, ...]]) -> None:
