@@ -11,9 +11,9 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from archive.errors import WrongUse
 
@@ -25,6 +25,10 @@ GIB = 1 << 30
 def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:
     """One row of the table."""
     return Field(default, description=help, json_schema_extra={"unit": unit}, validate_default=True, **limits)
+
+
+AE_TITLE_PATTERN = r"^[^\\\s](?:[^\\]{0,14}[^\\\s])?$"
+AeTitle = Annotated[str, StringConstraints(pattern=AE_TITLE_PATTERN)]
 
 
 class Section(BaseModel):
@@ -47,9 +51,10 @@ class NodeSection(Section):
 
 class DimseSection(Section):
     port: int = setting(11112, "TCP port of the DICOM upper layer.", "port", ge=0, le=65535)
-    ae_title: str = setting("ARCHIVE", "Application entity title of this node.", pattern=r"^[^\\\s](?:[^\\]{0,14}[^\\\s])?$")
+    ae_title: str = setting("ARCHIVE", "Application entity title of this node.", pattern=AE_TITLE_PATTERN)
     called_ae_title_required: bool = setting(False, "Reject associations that call another title than ours.")
-    calling_ae_titles: list[str] = setting([], "Calling AE titles that may associate; empty: every caller.")
+    calling_ae_titles: list[str] = setting([], "Calling AE titles that may associate besides those of [peers]; empty: every caller.")
+    unknown_callers_rejected: bool = setting(False, "Reject callers that neither calling_ae_titles nor [peers] names.")
     workers: int = setting(2, "Processes that receive.", "processes", ge=1, le=64)
     associations_max: int = setting(200, "Associations at once over all workers; one more is rejected with a reason.", "associations", ge=1)
     pdu_bytes_max: int = setting(262144, "Largest PDU that peers may send.", "bytes", ge=16384, le=16 * MIB)
@@ -133,6 +138,29 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
 
 
+class RemoteAe(Section):
+    """A row of the table of remote AEs; `"HOST:PORT"` alone is a row too. An unknown caller that is let in has the defaults."""
+
+    host: str = setting("", "Where it listens; empty: it calls, and is never called.")
+    port: int = setting(104, "TCP port that it listens on.", "port", ge=1, le=65535)
+    may_query: bool = setting(True, "Its C-FIND is answered.")
+    may_store: bool = setting(True, "Its C-STORE is taken, and its storage commitment requests.")
+    may_retrieve: bool = setting(True, "Its C-MOVE and C-GET are answered.")
+    may_be_moved_to: bool = setting(True, "It is a destination of C-MOVE, where it has a host.")
+    sop_classes: list[str] = setting([], "SOP classes that it may store; empty: all.")
+    transfer_syntaxes: list[str] = setting([], "Transfer syntaxes in which it may store; empty: all.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_address(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        return {"host": host, "port": int(port)}
+
+
 class Settings(Section):
     """All settings of a node, checked and immutable."""
 
@@ -146,7 +174,7 @@ class Settings(Section):
     pool: PoolSection = PoolSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
-    peers: dict[str, str] = Field({}, description="Remote AEs by title, as HOST:PORT.")
+    peers: dict[AeTitle, RemoteAe] = {}
 
 
 class Row(NamedTuple):
@@ -164,8 +192,7 @@ def settings_table() -> Iterator[Row]:
     for section, field in Settings.model_fields.items():
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, Section)):
-            yield Row(section, "TITLE", "", "host:port", field.description or "")
-            continue
+            section, kind = f"{section}.TITLE", RemoteAe
         for key, f in kind.model_fields.items():
             extra = f.json_schema_extra
             unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""

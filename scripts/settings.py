@@ -56,7 +56,8 @@ def toml_page(rows: Iterable[Row]) -> str:
         "# Uncomment and change what differs; `dicom-archive serve --config FILE` reads it. docs/settings.md has the same as a table.",
     ]
     for section, group in groupby(rows, key=lambda row: row.section):
-        lines += ["", f"[{section}]"]
+        # A table with a title of its own begins to exist with its header.
+        lines += ["", f"#[{section}]" if "." in section else f"[{section}]"]
         for row in group:
             unit = f" ({plain_size(row.default, row.unit) or row.unit})" if row.unit else ""
             lines += [f"# {row.help}{unit}", f"#{row.key} = {toml_value(row.default)}"]

@@ -3,10 +3,10 @@
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from archive.config import DimseSection
+from archive.config import DimseSection, RemoteAe
 from archive.dimse import negotiation
 from archive.dimse.command import Command, CommandField, Field
 from archive.dimse.counters import Counters
@@ -26,12 +26,16 @@ from archive.dimse.pdu import (
     associate_rj,
     release_rp,
 )
+from archive.dimse.proposal import is_associate_rq, read_proposal
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots
 from archive.dimse.status import UNRECOGNIZED_OPERATION
 from archive.dimse.wire import Wire
 
 log = logging.getLogger(__name__)
+
+UNKNOWN_REMOTE_AE = RemoteAe()
+"""Whoever is let in without a row in the table of remote AEs."""
 
 
 class Stopped(AssociationEnded):
@@ -46,6 +50,8 @@ class Surroundings:
     ----------
     settings : DimseSection
         Titles and limits.
+    remote_aes : mapping of str to RemoteAe
+        The table of remote AEs, by title.
     services : sequence of Service
         In the order in which they are asked.
     slots : AssociationSlots
@@ -57,6 +63,7 @@ class Surroundings:
     """
 
     settings: DimseSection
+    remote_aes: Mapping[str, RemoteAe]
     services: Sequence[Service]
     slots: AssociationSlots
     counters: Counters
@@ -83,7 +90,10 @@ class Association:
         self.host, self.peer = address.rpartition(":")[0], address
         self.called_ae_title = self.calling_ae_title = ""
         self.busy = False
+        self.remote_ae = UNKNOWN_REMOTE_AE
         self.messages: Messages
+        self.contexts: Mapping[int, Context] = {}
+        self.extended: Mapping[str, bytes] = {}
 
     def run(self) -> None:
         """Serve the connection to its end; nothing escapes but what the interpreter itself raises."""
@@ -125,14 +135,15 @@ class Association:
         """Read the A-ASSOCIATE-RQ and answer it; None where it was rejected."""
         settings = self._around.settings
         header = bytes(self._wire.take(PDU_HEADER.size, idle=True))
-        length = negotiation.is_associate_rq(header)
+        length = is_associate_rq(header)
         if length > ASSOCIATE_RQ_BYTES_MAX:
             raise Violation(AbortReason.INVALID_PARAMETER, f"an A-ASSOCIATE-RQ of {length} bytes")
         body = bytearray(length)
         self._wire.read_into(memoryview(body))
-        proposal = negotiation.read_proposal(header + body)
+        proposal = read_proposal(header + body)
         self.called_ae_title, self.calling_ae_title = proposal.called_ae_title, proposal.calling_ae_title
-        rejection = negotiation.reject(proposal, settings)
+        self.remote_ae = self._around.remote_aes.get(self.calling_ae_title, UNKNOWN_REMOTE_AE)
+        rejection = negotiation.reject(proposal, settings, self._around.remote_aes)
         if rejection is None and self._stopping:
             raise Stopped("the node stops")
         if rejection is None and not self._around.slots.take():
@@ -144,11 +155,12 @@ class Association:
             self._wire.await_close(settings.artim_seconds)
             return None
         try:
-            outcome = negotiation.accept(proposal, self._around.services, settings.pdu_bytes_max)
+            outcome = negotiation.accept(proposal, self._around.services, self.remote_ae, settings.pdu_bytes_max)
             self._wire.send(outcome.encoded)
         except BaseException:
             self._around.slots.give_back()
             raise
+        self.contexts, self.extended = outcome.contexts, outcome.extended
         self.messages = Messages(self._wire, outcome.contexts, settings.pdu_bytes_max, proposal.pdu_bytes_max)
         log.info(
             "association accepted: %s implementation=%r contexts=%d/%d peer_pdu_bytes_max=%d",
@@ -206,6 +218,7 @@ class Association:
         if command.is_response:
             raise Violation(AbortReason.NOT_SPECIFIED, f"a response (0x{command.command_field:04X}) to no request")
         if service.handle(self, context, command):
+            self.messages.forget_cancels()
             return
         if command.has_data_set:
             self.messages.skip_data_set()

@@ -1,14 +1,16 @@
 """DIMSE messages on an established association: commands and data sets in the fragments of P-DATA-TF PDUs (DICOM PS3.8 9.3.5, annex E).
 
 The caller pulls: a command first, then, where it announces one, the data set, received fragment by fragment straight into the
-memory of whoever takes it. Nothing is held here but one command set.
+memory of whoever takes it. Nothing is held here but one command set, and answers that wait for more of their kind to go with them.
+
+While a long operation runs, whoever carries it out asks `is_cancelled` now and then: that looks at what the peer has sent meanwhile.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from archive.dimse.command import COMMAND_BYTES_MAX, Command
+from archive.dimse.command import COMMAND_BYTES_MAX, Command, CommandField, Field
 from archive.dimse.pdu import (
     COMMAND_FRAGMENT,
     LAST_FRAGMENT,
@@ -22,6 +24,10 @@ from archive.dimse.pdu import (
     p_data_tf,
 )
 from archive.dimse.wire import Wire
+from archive.errors import BadInput
+
+TOGETHER_BYTES = 32 * 1024
+"""Answers of `send_soon` wait until there are so many bytes of them."""
 
 _PDV_OVERHEAD = PDV_HEADER.size
 _ABORT_SOURCES = {0: "service user", 2: "service provider"}
@@ -29,11 +35,13 @@ _ABORT_SOURCES = {0: "service user", 2: "service provider"}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An accepted presentation context."""
+    """An accepted presentation context, with the roles in it that the peer has."""
 
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
+    peer_is_scu: bool = True
+    peer_is_scp: bool = False
 
 
 class Sink(Protocol):
@@ -44,6 +52,24 @@ class Sink(Protocol):
 
     def filled(self, n: int) -> None:
         """Say that the first `n` bytes of it are data."""
+
+
+class _Gathered:
+    """A data set in memory."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.data = bytearray()
+        self._bytes_max = bytes_max
+        self._room = bytearray()
+
+    def room(self, n: int) -> memoryview:
+        if len(self.data) + n > self._bytes_max:
+            raise BadInput(f"a data set of more than {self._bytes_max} bytes")
+        self._room = bytearray(n)
+        return memoryview(self._room)
+
+    def filled(self, n: int) -> None:
+        self.data += self._room[:n]
 
 
 class Messages:
@@ -68,17 +94,29 @@ class Messages:
         self._fragment_bytes_max = peer_pdu_bytes_max - _PDV_OVERHEAD if peer_pdu_bytes_max else 1 << 20
         self._pdu_left = 0
         self._context_id = 0
+        self._ahead: tuple[Context, Command] | None = None
+        self._cancelled: set[int] = set()
+        self._outgoing = bytearray()
         self.bytes_received = 0
 
-    def read_command(self) -> tuple[Context, Command]:
+    def read_command(self, idle: bool = True) -> tuple[Context, Command]:
         """The next message's command; its data set, if it has one, is to be read next.
+
+        Parameters
+        ----------
+        idle : bool
+            The peer may be silent before it for as long as between messages.
 
         Raises
         ------
         AssociationEnded
             The peer released or aborted, went away, was silent for too long, or broke the protocol.
         """
-        context_id, control, length = self._next_fragment(idle=True)
+        if self._ahead is not None:
+            message, self._ahead = self._ahead, None
+            self._context_id = message[0].context_id
+            return message
+        context_id, control, length = self._next_fragment(idle)
         context = self._contexts.get(context_id)
         if context is None:
             raise Violation(AbortReason.INVALID_PARAMETER, f"presentation context {context_id} was not accepted")
@@ -97,6 +135,64 @@ class Messages:
             context_id, control, length = self._next_fragment_of_message()
         self._context_id = context_id
         return context, Command.decode(encoded)
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Whether the peer has asked to cancel an operation (C-CANCEL-RQ, PS3.7 9.3.2.3); does not wait for it.
+
+        A request that it sent ahead of the answer stays for `read_command`; what is behind that is not looked at.
+
+        Raises
+        ------
+        AssociationEnded
+            The peer released or aborted, went away, or broke the protocol.
+        """
+        while self._ahead is None and message_id not in self._cancelled and (self._pdu_left or self._wire.has_bytes()):
+            self._look_ahead()
+        return message_id in self._cancelled
+
+    def forget_cancels(self) -> None:
+        """Say that an operation is over: its message id may be used again."""
+        self._cancelled.clear()
+
+    def read_response(self, message_id: int) -> tuple[Context, Command]:
+        """Wait for the response to a request of ours; its data set, if it has one, is to be read next. Cancels on the way are kept.
+
+        Raises
+        ------
+        AssociationEnded
+            As `read_command`; also where another response or a request comes in its place.
+        """
+        while self._ahead is None:
+            self._look_ahead(idle=False)
+        context, command = self.read_command()
+        if not command.is_response or command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1) != message_id:
+            raise Violation(
+                AbortReason.NOT_SPECIFIED, f"a command 0x{command.command_field:04X} that is no response to message {message_id}"
+            )
+        return context, command
+
+    def _look_ahead(self, idle: bool = True) -> None:
+        context, command = self.read_command(idle)
+        if command.command_field == CommandField.C_CANCEL_RQ:
+            self._cancelled.add(command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1))
+        else:
+            self._ahead = context, command
+
+    def receive_data_set(self, bytes_max: int) -> bytes:
+        """The whole data set that follows the command just read.
+
+        Raises
+        ------
+        BadInput
+            It has more than `bytes_max` bytes; it was read to its end and forgotten.
+        AssociationEnded
+            As `read_command`.
+        """
+        gathered = _Gathered(bytes_max)
+        failure = self.read_data_set(gathered)
+        if failure is not None:
+            raise failure
+        return bytes(gathered.data)
 
     def read_data_set(self, sink: Sink) -> Exception | None:
         """Read the data set that follows the command just read, to its end.
@@ -150,15 +246,35 @@ class Messages:
         AssociationEnded
             The peer is gone or takes nothing.
         """
-        self._send_fragments(context_id, COMMAND_FRAGMENT, command)
-        if data_set:
-            self._send_fragments(context_id, 0, data_set)
+        self._put(context_id, command, data_set)
+        self.flush()
 
-    def _send_fragments(self, context_id: int, control: int, data: bytes) -> None:
+    def send_soon(self, context_id: int, command: bytes, data_set: bytes = b"") -> bool:
+        """Send a message together with those that come after it, at the latest with `flush`.
+
+        Returns
+        -------
+        bool
+            Whether it has been sent, with all before it.
+        """
+        self._put(context_id, command, data_set)
+        if len(self._outgoing) < TOGETHER_BYTES:
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Send what `send_soon` left; raises as `send` does."""
+        if self._outgoing:
+            data, self._outgoing = self._outgoing, bytearray()
+            self._wire.send(data)
+
+    def _put(self, context_id: int, command: bytes, data_set: bytes) -> None:
         size = self._fragment_bytes_max
-        for start in range(0, len(data), size):
-            last = LAST_FRAGMENT if start + size >= len(data) else 0
-            self._wire.send(p_data_tf(context_id, control | last, data[start : start + size]))
+        for control, data in ((COMMAND_FRAGMENT, command), (0, data_set)):
+            for start in range(0, len(data), size):
+                last = LAST_FRAGMENT if start + size >= len(data) else 0
+                self._outgoing += p_data_tf(context_id, control | last, data[start : start + size])
 
     def _next_data_fragment(self) -> tuple[int, int]:
         _, control, length = self._next_fragment_of_message()

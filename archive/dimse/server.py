@@ -6,14 +6,13 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 
 from archive.config import Settings
 from archive.dimse.association import Association, Surroundings
 from archive.dimse.counters import Counters
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots
-from archive.dimse.storage import Ingest, Storage
-from archive.dimse.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ class Server:
         Of the node.
     listener : socket.socket
         Bound and listening; stays open when the server stops.
-    ingest : Ingest
-        Of this process.
+    services : sequence of Service
+        In the order in which they are asked.
     association_slots : AssociationSlots
         Of the node, as this worker sees them.
 
@@ -45,13 +44,15 @@ class Server:
         What has been done.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, ingest: Ingest, association_slots: AssociationSlots) -> None:
-        services: tuple[Service, ...] = (Verification(), Storage(ingest))
+    def __init__(
+        self, settings: Settings, listener: socket.socket, services: Sequence[Service], association_slots: AssociationSlots
+    ) -> None:
         self.counters = Counters()
         self._listener = listener
         self._slots = association_slots
         self._around = Surroundings(
             settings=settings.dimse,
+            remote_aes=settings.peers,
             services=services,
             slots=association_slots,
             counters=self.counters,

@@ -3,19 +3,37 @@
 Services hold no state of an association: one object of each serves every thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from archive.config import RemoteAe
 from archive.dimse.command import Command
 from archive.dimse.message import Context, Messages
 
 
 class Requestor(Protocol):
-    """What a service may know of, and tell to, the association it works for."""
+    """What a service may know of, and tell to, the association it works for.
+
+    Attributes
+    ----------
+    messages : Messages
+        To read the data set from and to send responses on; `messages.is_cancelled` is to be asked while a long operation runs.
+    remote_ae : RemoteAe
+        The peer's row in the table of remote AEs.
+    contexts : mapping of int to Context
+        Accepted presentation contexts by id.
+    extended : mapping of str to bytes
+        Service class application information as it was answered, by SOP class.
+    host, peer : str
+        Address of the peer; address and port.
+    """
 
     messages: Messages
     calling_ae_title: str
     called_ae_title: str
+    remote_ae: RemoteAe
+    contexts: Mapping[int, Context]
+    extended: Mapping[str, bytes]
     host: str
     peer: str
 
@@ -29,11 +47,17 @@ class Service(Protocol):
     def supports(self, abstract_syntax: str) -> bool:
         """Whether this service answers for a SOP class."""
 
-    def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
+    def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
+        """Whether a peer may use it, by its row in the table of remote AEs; `scp`: it proposes the SCP role for itself."""
+
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
         """The transfer syntax to accept of those proposed, all of them well-formed UIDs; None: none of them."""
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
         """Roles of the peer that are accepted where it proposes some (PS3.7 D.3.3.4); none that it did not propose."""
+
+    def answer_extended(self, abstract_syntax: str, information: bytes) -> bytes | None:
+        """Service class application information that answers the peer's (PS3.7 D.3.3.5); None: it is not negotiated."""
 
     def handle(self, association: Requestor, context: Context, command: Command) -> bool:
         """Carry out a request: read its data set, send the responses.

@@ -1,4 +1,4 @@
-"""Statuses of C-STORE: what went wrong, as the sender is told (DICOM PS3.4 table B.2-1, PS3.7 annex C)."""
+"""Statuses of responses: what became of a request, as the peer is told (DICOM PS3.4 tables B.2-1 and C.4-1, PS3.7 annex C)."""
 
 import errno
 
@@ -9,10 +9,13 @@ PROCESSING_FAILURE = 0x0110
 DUPLICATE_SOP_INSTANCE = 0x0111
 INVALID_SOP_INSTANCE = 0x0117
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NOT_AUTHORIZED = 0x0124
 UNRECOGNIZED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+CANCEL = 0xFE00
+PENDING = 0xFF00
 
 _OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
     (Duplicate, DUPLICATE_SOP_INSTANCE),

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from archive.config import RemoteAe
 from archive.dicom.syntax import EXPLICIT_VR_BIG_ENDIAN
 from archive.dicom.uid import check_uid
 from archive.dimse.abstract_syntax import is_stored
@@ -14,6 +15,7 @@ from archive.dimse.service import Requestor
 from archive.dimse.status import (
     CANNOT_UNDERSTAND,
     INVALID_SOP_INSTANCE,
+    NOT_AUTHORIZED,
     PROCESSING_FAILURE,
     SUCCESS,
     comment_of,
@@ -60,13 +62,22 @@ class Storage:
     def supports(self, abstract_syntax: str) -> bool:
         return is_stored(abstract_syntax)
 
-    def choose_transfer_syntax(self, proposed: Sequence[str]) -> str | None:
+    def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
+        # An SCP of storage is who receives by C-GET.
+        return _may_store(abstract_syntax, remote_ae) or (scp and remote_ae.may_retrieve)
+
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+        if remote_ae.transfer_syntaxes:
+            proposed = [uid for uid in proposed if uid in remote_ae.transfer_syntaxes]
         # All are kept as they come, so the sender's first choice is the best one. But DCMTK names big endian, which is retired, first
         # in a context that is to serve its implicit VR files too, and would convert them.
         return next((uid for uid in proposed if uid != EXPLICIT_VR_BIG_ENDIAN), proposed[0] if proposed else None)
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
-        return scu, False
+        return scu, scp
+
+    def answer_extended(self, abstract_syntax: str, information: bytes) -> bytes | None:
+        return None
 
     def handle(self, association: Requestor, context: Context, command: Command) -> bool:
         if command.command_field != CommandField.C_STORE_RQ:
@@ -96,6 +107,10 @@ class Storage:
     def _store(self, association: Requestor, context: Context, command: Command) -> tuple[int, str]:
         """Read the data set to its end, whatever comes of it; status and comment."""
         messages = association.messages
+        if not _may_store(context.abstract_syntax, association.remote_ae):
+            if command.has_data_set:
+                messages.skip_data_set()
+            return NOT_AUTHORIZED, f"{association.calling_ae_title} may not store this SOP class"
         if not command.has_data_set:
             return CANNOT_UNDERSTAND, "C-STORE without a data set"
         sop_class_uid = command.text(Field.AFFECTED_SOP_CLASS_UID)
@@ -130,6 +145,10 @@ class Storage:
             reception.abort()
             return _refuse(error)
         return SUCCESS, ""
+
+
+def _may_store(abstract_syntax: str, remote_ae: RemoteAe) -> bool:
+    return remote_ae.may_store and (not remote_ae.sop_classes or abstract_syntax in remote_ae.sop_classes)
 
 
 def _refuse(error: Exception) -> tuple[int, str]:

@@ -87,7 +87,15 @@ class Wire:
         while count:
             count -= len(self.take(min(count, BUFFER_BYTES)))
 
-    def send(self, data: bytes) -> None:
+    def has_bytes(self) -> bool:
+        """Whether the peer sent something that was not taken yet, or closed the connection; does not wait."""
+        if self._end > self._start:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def send(self, data: bytes | bytearray) -> None:
         """Send all of it.
 
         Raises

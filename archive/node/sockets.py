@@ -57,7 +57,7 @@ def address_of(listener: socket.socket) -> str:
 def want_policy(settings: Settings) -> None:
     """Refuse to serve strangers unless the settings say that they are welcome (promise P8).
 
-    On loopback every caller is welcome. Elsewhere DIMSE wants its calling AE titles, and HTTP, which cannot tell its
+    On loopback every caller is welcome. Elsewhere DIMSE wants to know its calling AE titles, and HTTP, which cannot tell its
     callers apart yet, wants the explicit word.
 
     Raises
@@ -68,7 +68,8 @@ def want_policy(settings: Settings) -> None:
     host = settings.node.host
     if settings.node.open or ip_address(_resolve(host, 0)[1][0].partition("%")[0]).is_loopback:
         return
-    missing = [] if settings.dimse.calling_ae_titles else ["DIMSE has no dimse.calling_ae_titles"]
+    dimse = settings.dimse
+    missing = [] if dimse.calling_ae_titles or dimse.unknown_callers_rejected else ["DIMSE has no dimse.calling_ae_titles"]
     missing.append("HTTP has no access control")
     raise WrongUse(
         f"node.host = {host} is beyond loopback and the node would serve every caller: {', '.join(missing)}; "

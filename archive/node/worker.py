@@ -34,6 +34,8 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     """Receive over DIMSE until `stop`."""
     from archive.dimse.server import Server
     from archive.dimse.slots import AssociationSlots
+    from archive.dimse.storage import Storage
+    from archive.dimse.verification import Verification
     from archive.flow.derived import counters_folder
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
@@ -42,7 +44,7 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     with contextlib.closing(Home(settings, order["name"])) as home:
         home.index.check_readers()
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
-        server = Server(settings, listener, Ingest(home), slots)
+        server = Server(settings, listener, [Verification(), Storage(Ingest(home))], slots)
         folder = counters_folder(settings)
         forget_missing_workers(folder, "dimse", settings.dimse.workers)
         counters = CountersFile(folder, order["name"], server.counters.snapshot)

@@ -22,6 +22,7 @@ from archive.dimse.message import Messages
 from archive.dimse.server import Server
 from archive.dimse.slots import AssociationSlots, create_slots
 from archive.dimse.storage import Storage
+from archive.dimse.verification import Verification
 from archive.flow import ingest as flow_ingest
 from archive.flow.home import Home
 from archive.flow.ingest import Ingest, Reception
@@ -103,7 +104,7 @@ def profile(work: Path, kind: str, objects: int, rounds: int) -> tuple[Clock, fl
     with Home(settings, "dimse-0") as home, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = Server(settings, listener, Ingest(home), AssociationSlots(create_slots(1), 0, 1))
+        server = Server(settings, listener, [Verification(), Storage(Ingest(home))], AssociationSlots(create_slots(1), 0, 1))
         server.start()
         try:
             port = listener.getsockname()[1]

@@ -1,7 +1,7 @@
 """A DIMSE server for each test that wants one."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,10 @@ import pytest
 
 from archive.config import Settings
 from archive.dimse.server import Server
+from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots, create_slots
-from archive.dimse.storage import Ingest
+from archive.dimse.storage import Ingest, Storage
+from archive.dimse.verification import Verification
 from tests.dimse.receptions import MemoryIngest
 from tests.kit import free_port
 
@@ -29,14 +31,21 @@ def serve() -> Iterator[Callable[..., Served]]:
     """Start a server: `serve(artim_seconds=0.5, ingest=MemoryIngest(...))`; settings are those of the dimse section."""
     running: list[tuple[Server, socket.socket]] = []
 
-    def start(ingest: Ingest | None = None, **settings: Any) -> Served:
+    def start(
+        ingest: Ingest | None = None, services: Sequence[Service] = (), peers: dict[str, Any] | None = None, **settings: Any
+    ) -> Served:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", free_port()))
         listener.listen(256)
-        everything = Settings.model_validate({"dimse": {"artim_seconds": 2, "stall_seconds_max": 2, **settings}})
+        everything = Settings.model_validate({"dimse": {"artim_seconds": 2, "stall_seconds_max": 2, **settings}, "peers": peers or {}})
         used = ingest or MemoryIngest()
-        server = Server(everything, listener, used, AssociationSlots(create_slots(1), 0, everything.dimse.associations_max))
+        server = Server(
+            everything,
+            listener,
+            [Verification(), Storage(used), *services],
+            AssociationSlots(create_slots(1), 0, everything.dimse.associations_max),
+        )
         server.start()
         running.append((server, listener))
         return Served(server, used, listener.getsockname()[1])  # type: ignore[arg-type]

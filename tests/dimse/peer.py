@@ -10,10 +10,12 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_items import (
     AbstractSyntaxSubItem,
     ApplicationContextItem,
+    AsynchronousOperationsWindowSubItem,
     ImplementationClassUIDSubItem,
     MaximumLengthSubItem,
     PresentationContextItemRQ,
     SCP_SCU_RoleSelectionSubItem,
+    SOPClassExtendedNegotiationSubItem,
     TransferSyntaxSubItem,
     UserInformationItem,
 )
@@ -36,6 +38,8 @@ def associate_rq(
     calling: str = "PEER",
     maximum_length: int = 16384,
     roles: dict[str, tuple[int, int]] | None = None,
+    extended: dict[str, bytes] | None = None,
+    operations: tuple[int, int] | None = None,
 ) -> bytes:
     """An A-ASSOCIATE-RQ, encoded by pynetdicom."""
     pdu = A_ASSOCIATE_RQ()
@@ -52,6 +56,14 @@ def associate_rq(
         role = SCP_SCU_RoleSelectionSubItem()
         role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), scu, scp
         user.user_data.append(role)
+    for uid, information in (extended or {}).items():
+        negotiation = SOPClassExtendedNegotiationSubItem()
+        negotiation.sop_class_uid, negotiation.service_class_application_information = UID(uid), information
+        user.user_data.append(negotiation)
+    if operations is not None:
+        window = AsynchronousOperationsWindowSubItem()
+        window.maximum_number_operations_invoked, window.maximum_number_operations_performed = operations
+        user.user_data.append(window)
     items = []
     for context_id, abstract, syntaxes in contexts:
         item = PresentationContextItemRQ()
@@ -133,20 +145,34 @@ class Peer:
         accepted.decode(answer)
         return accepted
 
-    def response(self) -> Command:
-        """The next message's command set."""
-        encoded = b""
-        while True:
+    def message(self) -> tuple[Command, bytes]:
+        """The next message: its command set, and its data set where it has one."""
+        command, encoded, data = None, b"", b""
+        while command is None or command.has_data_set:
             pdu = self.receive()
             assert pdu[:1] == b"\x04", pdu.hex()
             at = 6
             while at < len(pdu):
                 length = int.from_bytes(pdu[at : at + 4], "big")
-                assert pdu[at + 5] & 1
-                encoded += pdu[at + 6 : at + 4 + length]
-                if pdu[at + 5] & 2:
-                    return Command.decode(encoded)
+                control, fragment = pdu[at + 5], pdu[at + 6 : at + 4 + length]
                 at += 4 + length
+                assert bool(control & 1) == (command is None)
+                if command is None:
+                    encoded += fragment
+                    if control & 2:
+                        command = Command.decode(encoded)
+                else:
+                    data += fragment
+                    if control & 2:
+                        assert at == len(pdu)
+                        return command, data
+        return command, b""
+
+    def response(self) -> Command:
+        """The next message's command set; it has no data set."""
+        command, data = self.message()
+        assert not data
+        return command
 
     def status(self) -> int:
         """Status of the next message."""

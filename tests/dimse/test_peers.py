@@ -17,6 +17,8 @@ from pynetdicom.presentation import build_context
 from archive.config import Settings
 from archive.dimse.server import Server
 from archive.dimse.slots import AssociationSlots, create_slots
+from archive.dimse.storage import Storage
+from archive.dimse.verification import Verification
 from archive.flow.home import Home
 from archive.flow.ingest import Ingest
 from archive.flow.retrieve import Retrieval
@@ -46,7 +48,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     with socket.socket() as listener, Home(settings, "dimse-0") as home:
         listener.bind(("127.0.0.1", free_port()))
         listener.listen()
-        server = Server(settings, listener, Ingest(home), AssociationSlots(create_slots(1), 0, 100))
+        server = Server(settings, listener, [Verification(), Storage(Ingest(home))], AssociationSlots(create_slots(1), 0, 100))
         server.start()
         yield Archive(server, Retrieval(home), listener.getsockname()[1])
         server.stop(1.0)

@@ -13,9 +13,9 @@ import pytest
 from archive.config import Settings
 from archive.dimse.server import UNASSOCIATED_MAX, Server
 from archive.dimse.slots import AssociationSlots, create_slots
+from archive.dimse.verification import Verification
 from tests.dimse.conftest import Served
 from tests.dimse.peer import RELEASE_RP, RELEASE_RQ, Peer, associate_rq, c_store, c_store_rq, p_data, pdv
-from tests.dimse.receptions import MemoryIngest
 from tests.dimse.test_association import USER_ABORT, settle
 
 LOCAL_LIMIT_EXCEEDED = bytes.fromhex("03 00 00000004 00 02 03 02")
@@ -150,7 +150,7 @@ def start_workers(stack: ExitStack) -> tuple[int, list[AssociationSlots], list[S
     descriptor = create_slots(2)
     stack.callback(os.close, descriptor)
     slots = [AssociationSlots(descriptor, index, 9) for index in (0, 1)]
-    servers = [Server(Settings.model_validate({}), listener, MemoryIngest(), own) for own in slots]
+    servers = [Server(Settings.model_validate({}), listener, [Verification()], own) for own in slots]
     for server in servers:
         server.start()
         stack.callback(server.stop)
