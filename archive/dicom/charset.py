@@ -41,7 +41,8 @@ def decode_text(raw: bytes, encodings: tuple[str, ...]) -> str:
     Bytes that are no text in the encoding become U+FFFD: a damaged name is still worth reading.
     """
     if b"\x1b" in raw:
-        return _without_warnings(lambda: decode_bytes(raw, encodings, TEXT_VR_DELIMS))
+        # pydicom leaves the escape sequence of ISO 2022 IR 58 in the text.
+        return _without_warnings(lambda: decode_bytes(raw, encodings, TEXT_VR_DELIMS)).replace("\x1b$)A", "")
     try:
         return raw.decode(encodings[0])
     except UnicodeError:

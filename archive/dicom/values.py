@@ -11,7 +11,7 @@ from archive.dicom.charset import decode_text
 Attribute = dict[str, Any]
 
 BINARY_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
-_NUMBER_FORMATS = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
+NUMBER_FORMATS = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
 
 
 def decode_attribute(vr: str, raw: bytes, encodings: tuple[str, ...], little: bool = True) -> Attribute:
@@ -38,8 +38,8 @@ def decode_attribute(vr: str, raw: bytes, encodings: tuple[str, ...], little: bo
     decode = _DECODERS.get(vr)
     if decode is not None:
         values = decode(raw, encodings)
-    elif vr in _NUMBER_FORMATS:
-        values = _decode_numbers(raw, _NUMBER_FORMATS[vr], little)
+    elif vr in NUMBER_FORMATS:
+        values = _decode_numbers(raw, NUMBER_FORMATS[vr], little)
     elif vr == "AT":
         values = _decode_tags(raw, little)
     else:
@@ -124,5 +124,5 @@ _DECODERS: dict[str, Callable[[bytes, tuple[str, ...]], list[Any]]] = {
     "UR": _decode_uri,
 }
 
-VRS = frozenset((*_DECODERS, *_NUMBER_FORMATS, *BINARY_VRS, "AT", "SQ"))
+VRS = frozenset((*_DECODERS, *NUMBER_FORMATS, *BINARY_VRS, "AT", "SQ"))
 """Every value representation that is understood here."""
