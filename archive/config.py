@@ -117,6 +117,10 @@ class IndexSection(Section):
     revision_refused: bool = setting(False, "Refuse a different object under a known SOP Instance UID (0x0111) instead of keeping it.")
 
 
+class DeletionSection(Section):
+    allowed: bool = setting(False, "Whether anything may be deleted at all.")
+
+
 class PoolSection(Section):
     bytes_max: int = setting(32 * GIB, "Bound of pool/, where packs of a tier on other machines come near.", "bytes", ge=16 * MIB)
     extent_bytes: int = setting(
@@ -171,6 +175,7 @@ class Settings(Section):
     journal: JournalSection = JournalSection()
     packer: PackerSection = PackerSection()
     index: IndexSection = IndexSection()
+    deletion: DeletionSection = DeletionSection()
     pool: PoolSection = PoolSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()

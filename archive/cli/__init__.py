@@ -13,6 +13,7 @@ VERBS = {
     "import": "importing",
     "export": "export",
     "pack": "pack",
+    "delete": "delete",
     "status": "status",
     "verify": "verify",
     "rebuild-index": "rebuild_index",

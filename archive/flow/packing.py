@@ -72,7 +72,7 @@ class Packer:
             try:
                 with self._lock:
                     self._resume(stop)
-                    self._pack(self._ready(), stop)
+                    self._pack(self._ready(), stop, now=False)
                 self._prepare_journal()
                 self._say("")
                 pause = POLL_SECONDS
@@ -145,16 +145,30 @@ class Packer:
 
     # --- what
 
-    def _pack(self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None) -> None:
+    def _pack(
+        self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None, now: bool = True
+    ) -> None:
         for records in self._portions(keys):
             if stop is not None and stop.is_set():
                 return
             self._pack_portion(records, progress)
-        with self._pending.environment.reading() as t:
-            deletions = self._pending.deletions(t)
-        if deletions:
-            self._fulfil(self._plan([], [d.revision.sequence for d in deletions]), Content([], {}), deletions)
+        while deletions := self._deletions():
+            # They go with instances where some are packed; a pack of their own can wait for more of them.
+            young = abs(now_us() - deletions[-1].deleted_us) < self._home.settings.packer.quiet_seconds * 1e6
+            if young and not now or stop is not None and stop.is_set():
+                break
+            self._fulfil(self._plan([], deletions), Content([], {}), deletions)
         self.release_segments()
+
+    def _deletions(self) -> list[Deletion]:
+        """Deletions that wait, as many as go into one pack."""
+        out: list[Deletion] = []
+        with self._pending.environment.reading() as t:
+            for deletion in self._pending.deletions(t):
+                if out and sum(len(d.deleted) for d in out) + len(deletion.deleted) > INSTANCES_PER_PACK_MAX:
+                    break
+                out.append(deletion)
+        return out
 
     def _portions(self, keys: Iterable[SeriesKey]) -> Iterator[list[Pending]]:
         """Records for one pack each: whole series one behind the other; a series is only cut where it is larger than a pack."""
@@ -186,7 +200,8 @@ class Packer:
             return
         sequences = [d.revision.sequence for s in content.series for d, _ in s.instances]
         started = time.monotonic()
-        name = self._fulfil(self._plan(sequences, []), content, [])
+        deletions = self._deletions()
+        name = self._fulfil(self._plan(sequences, deletions), content, deletions)
         logger.info("packed %d instances into %s in %.2f s", len(sequences), name, time.monotonic() - started)
         progress(f"packed {len(sequences)} instances into {name}")
 
@@ -201,9 +216,9 @@ class Packer:
 
     # --- the steps
 
-    def _plan(self, sequences: list[int], deletions: list[int]) -> tuple[int, Plan]:
+    def _plan(self, sequences: list[int], deletions: list[Deletion]) -> tuple[int, Plan]:
         """The next plan, durable in the journal."""
-        plan = Plan(uuid.uuid4().hex, next_sequence(self._home), [*sequences, *deletions])
+        plan = Plan(uuid.uuid4().hex, next_sequence(self._home), [*sequences, *(d.revision.sequence for d in deletions)])
         data = plan.to_bytes()
         sequence = self._home.journal.next_sequence()
         appended = self._home.journal.append_small(Kind.PLAN, sequence, data)
@@ -298,38 +313,36 @@ class Packer:
                 self._pending.set_unfollowed(t, False)
         with self._pending.environment.reading() as t:
             plans = sorted(self._pending.plans(t), key=lambda p: p[1].pack_sequence)
-            deletions = {d.revision.sequence: d for d in self._pending.deletions(t)}
+            deletions = {d.revision.sequence: d for d in self._pending.deletions(t)} if plans else {}
         for sequence, plan in plans:
             if stop is not None and stop.is_set():
                 return
-            with self._pending.environment.reading() as t:
-                found = [self._pending.get(t, s) for s in plan.sequences if s not in deletions]
-            if all(f is None for f in found) and self._committed(plan):
+            if self._committed(plan):
                 self._forget(sequence, plan)
                 continue
-            if self._is_ruined(plan):
+            try:
+                resting = self._resting(plan)
+            except Damaged as error:  # Its records go into another pack then.
+                logger.error("pack %d is damaged; what the journal still has of it is packed again: %s", plan.pack_sequence, error)
                 self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
                 continue
+            if resting is not None:  # Whatever became of its records since: it was written whole.
+                self._commit(resting)
+                self._forget(sequence, plan)
+                continue
+            with self._pending.environment.reading() as t:
+                found = [self._pending.get(t, s) for s in plan.sequences if s not in deletions]
             logger.info("finishing plan %s of pack %d", plan.plan_id, plan.pack_sequence)
             records = [f for f in found if f is not None]
             content = prepare(self._home, records)
             if len(records) < len(found) or content.damaged:
-                reason = "; ".join(content.damaged.values()) or "records of the plan are gone"
+                reason = "; ".join(content.damaged.values()) or "records of the plan are gone: deleted meanwhile, or damaged"
                 self._set_aside(content.damaged)
                 logger.error("plan %s of pack %d is void: %s", plan.plan_id, plan.pack_sequence, reason)
                 # Its number is published as a pack that holds nothing, so that followers see no gap; the good records are planned anew.
                 self._fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content([], {}), [], void_reason=reason)
             else:
                 self._fulfil((sequence, plan), content, [deletions[s] for s in plan.sequences if s in deletions])
-
-    def _is_ruined(self, plan: Plan) -> bool:
-        """Whether the plan's number is taken by a pack that cannot be read; its records go into another pack then."""
-        try:
-            self._resting(plan)
-        except Damaged as error:
-            logger.error("pack %d is damaged; what the journal still has of it is packed again: %s", plan.pack_sequence, error)
-            return True
-        return False
 
     def _committed(self, plan: Plan) -> bool:
         with self._packed.environment.reading() as t:

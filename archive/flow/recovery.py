@@ -20,6 +20,7 @@ from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
 from archive.flow.retrieve import Retrieval
 from archive.index.environment import Transaction
+from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SLOT = "recovery"
 BATCH = 1000
-INDEX_FORMAT = "1"
+INDEX_FORMAT = "2"
 """Of the tables of both environments; raise it with any change to them."""
 
 
@@ -107,6 +108,8 @@ class _Recovery:
         report.left_over += home.journal.delete_left_over()
         self._settle_tier()
         segments = list(home.journal.segments())
+        for number, path in segments:
+            self._take_deletions(number, path)
         held = [number for number, path in segments if self._scan(number, path)]
         with self._packed.environment.reading() as t:
             self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
@@ -136,6 +139,27 @@ class _Recovery:
         self._report.damaged += followed.damaged
 
     # --- the journal
+
+    def _take_deletions(self, number: int, path: Path) -> None:
+        """Before any instance: what was sent again after its deletion must not be taken for the copy that is deleted."""
+        try:
+            found = list(scan_segment(number, path, lambda _: True, only=Kind.DELETION))
+        except Damaged:
+            return  # Said by `_scan`.
+        whole = [item for item in found if isinstance(item, Found) and not item.damage]
+        if whole:
+            self._sync(path)
+        for item in whole:
+            deletion = Deletion.from_json(loads(item.payload))
+            with self._packed.environment.reading() as t:
+                if self._packed.is_deletion_known(t, deletion.revision):
+                    continue
+                applied = all(self._packed.is_revision_deleted(t, revision) for revision, _ in deletion.deleted)
+            with self._pending.environment.writing() as t:
+                self._pending.add_deletion(t, item.location, deletion)
+            if not applied:
+                with self._packed.environment.writing() as t:
+                    PackedWriter(self._packed).delete(t, deletion)
 
     def _scan(self, number: int, path: Path) -> bool:
         """Take in a segment; whether anything in it is still needed."""
@@ -198,11 +222,7 @@ class _Recovery:
             self._pending.add_plan(t, item.location, header.sequence, plan)
             return True
         if header.kind == Kind.DELETION:
-            deletion = Deletion.from_json(loads(item.payload))
-            if self._packed.is_deletion_known(packed, deletion.revision):
-                return False
-            self._pending.add_deletion(t, item.location, deletion)
-            return True
+            return not self._packed.is_deletion_known(packed, Deletion.from_json(loads(item.payload)).revision)
         if header.flags & FLAG_MUST_UNDERSTAND:
             raise UnknownFormat(
                 f"journal record {header.sequence} is of kind {header.kind}, which this program must understand and does not"

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from archive.pack.descriptor import Revision
 from archive.pack.journal import Location
@@ -74,8 +74,21 @@ class Located:
         return SeriesKey(self.study_instance_uid, self.series_instance_uid)
 
 
-def in_order_of_arrival(revisions: Iterable[Located]) -> list[Located]:
-    """Revisions under one UID, the first accepted first.
+class Arrived(Protocol):
+    """What came at some time under a revision id."""
+
+    @property
+    def revision(self) -> Revision: ...
+
+    @property
+    def received_us(self) -> int: ...
+
+
+Arrival = TypeVar("Arrival", bound=Arrived)
+
+
+def in_order_of_arrival(revisions: Iterable[Arrival]) -> list[Arrival]:
+    """The first accepted first.
 
     Of one node the sequences tell, for its clock may have been set back between two; between nodes the times do.
     """

@@ -3,7 +3,8 @@
 Tables: `packs` id -> what the pack is; `names` node and number -> id; `blocks` id -> CRCs of its blocks; `instances` pack and
 ordinal -> one instance; `uids` hash of SOP Instance UID -> pack and ordinal; `series` study and series -> attributes and extents;
 `rows` pack and first ordinal -> query attributes of an extent's instances; `studies` study -> attributes and its series; `terms`
-value and study -> nothing; `deletions` revision -> deletion; `codes` number -> UID or node; `changes` number -> what came; `meta`.
+value and study -> nothing; `deletions` revision -> deletion; `live` pack -> instances and bytes of it that are found; `superseded`
+pack -> since when its content goes on in another; `codes` number -> UID or node; `changes` number -> what came; `meta`.
 """
 
 import struct
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.dicom.json import dumps, loads
-from archive.errors import Damaged
+from archive.errors import Damaged, NotFound
 from archive.index.environment import Environment, Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace, SeriesKey, hash_uid
 from archive.pack.descriptor import Revision
@@ -32,6 +33,8 @@ TABLES = {
     "terms": False,
     "series_studies": False,
     "deletions": False,
+    "live": False,
+    "superseded": False,
     "codes": False,
     "code_numbers": False,
     "changes": False,
@@ -40,6 +43,7 @@ TABLES = {
 _ID = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _ORDINAL = struct.Struct(">II")
+_LIVE = struct.Struct(">QQ")
 _INSTANCE = struct.Struct("<QQIIQQIIIIBB16s")
 
 
@@ -51,8 +55,8 @@ class PackInfo:
     ----------
     covered : int
         Bytes that its block CRCs cover.
-    instances : int
-        Revisions that it holds.
+    instances, held : int
+        Revisions that it holds, deleted ones too, and their bytes.
     """
 
     pack_id: int
@@ -64,6 +68,7 @@ class PackInfo:
     metadata_version: int
     instances: int
     created_us: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,20 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """A series as packs hold it: its attributes (patient, study and series level), its extents, how many distinct instances."""
+    """A series as packs hold it: its attributes (patient, study and series level), its extents, how many distinct instances.
+
+    Attributes
+    ----------
+    first_us : int
+        Arrival of its oldest instance, microseconds since 1970 UTC.
+    """
 
     key: SeriesKey
     attributes: dict[str, Any]
     extents: list[Extent]
     instances: int
     sop_classes: list[str]
+    first_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +124,14 @@ class PackedIndex:
         """
         Raises
         ------
-        Damaged
-            The index names a pack that it does not know.
+        NotFound
+            There is none: its content moved to another, or the index is damaged. Look the instance up again.
         """
         found = self._packs.get(pack_id)
         if found is None:
             value = t.get("packs", _ID.pack(pack_id))
             if value is None:
-                raise Damaged(f"the index names pack {pack_id} and does not know it; stop the node and run rebuild-index")
+                raise NotFound(f"the index does not know pack {pack_id}; if that goes on, stop the node and run rebuild-index")
             found = self._info(pack_id, value)
             if not t.writing:
                 self._packs[pack_id] = found
@@ -161,8 +173,21 @@ class PackedIndex:
         """CRC-32 of each 256 KiB of a pack."""
         value = t.get("blocks", _ID.pack(pack_id))
         if value is None:
-            raise Damaged(f"the index has no block CRCs of pack {pack_id}; stop the node and run rebuild-index")
+            raise NotFound(f"the index has no block CRCs of pack {pack_id}; if that goes on, stop the node and run rebuild-index")
         return struct.unpack(f"<{len(value) // 4}I", value)
+
+    def live(self, t: Transaction, pack_id: int) -> tuple[int, int]:
+        """Instances of a pack that are found in it, and their bytes; what it holds besides is deleted or lies elsewhere now."""
+        value = t.get("live", _ID.pack(pack_id))
+        instances, length = _LIVE.unpack(value) if value else (0, 0)
+        return instances, length
+
+    def superseded(self, t: Transaction) -> list[tuple[PackInfo, int]]:
+        """Packs whose content goes on in others, and since when this index knows (microseconds since 1970 UTC)."""
+        return [(self.pack(t, _ID.unpack(key)[0]), _NUMBER.unpack(value)[0]) for key, value in t.scan("superseded")]
+
+    def is_superseded(self, t: Transaction, pack_id: int) -> bool:
+        return t.get("superseded", _ID.pack(pack_id)) is not None
 
     # --- instances
 
@@ -251,9 +276,22 @@ class PackedIndex:
 
     def rows(self, t: Transaction, extent: Extent) -> list[dict[str, Any]]:
         """Instance level query attributes of an extent, one for each ordinal."""
+        return self._rows(t, extent)[1]
+
+    def _rows(self, t: Transaction, extent: Extent) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, dict[str, Any]]]:
         value = t.get("rows", _ORDINAL.pack(extent.pack_id, extent.first))
-        rows: list[dict[str, Any]] = loads(zlib.decompress(value)) if value is not None else [{}] * extent.instances
-        return rows
+        if value is None:
+            return {}, [{}] * extent.instances, {}
+        base, rows, others = loads(zlib.decompress(value))
+        return base, rows, others
+
+    def said(self, t: Transaction, extent: Extent) -> list[dict[str, Any]]:
+        """What each instance of an extent says of its series, study and patient, one for each ordinal; equal ones are one object."""
+        base, rows, others = self._rows(t, extent)
+        out = [base] * len(rows)
+        for line, different in others.items():
+            out[int(line)] = {tag: value for tag, value in {**base, **different}.items() if value is not None}
+        return out
 
     # --- series and studies
 
@@ -262,7 +300,9 @@ class PackedIndex:
         if value is None:
             return None
         row = loads(value)
-        return SeriesRecord(key, row["attributes"], [Extent(*e) for e in row["extents"]], row["instances"], row["sop_classes"])
+        return SeriesRecord(
+            key, row["attributes"], [Extent(*e) for e in row["extents"]], row["instances"], row["sop_classes"], row["first"]
+        )
 
     def study(self, t: Transaction, study_instance_uid: str) -> StudyRecord | None:
         value = t.get("studies", study_instance_uid.encode())

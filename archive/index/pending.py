@@ -207,8 +207,9 @@ class PendingIndex:
         prefix = f"{study_instance_uid}\0".encode() if study_instance_uid else b""
         return [SeriesState(SeriesKey.from_bytes(k), *_STATE.unpack(v)) for k, v in t.scan("states", prefix)]
 
-    def deletions(self, t: Transaction) -> list[Deletion]:
-        return [Deletion.from_json(loads(v[_PLACE.size :])) for _, v in t.scan("deletions")]
+    def deletions(self, t: Transaction) -> Iterator[Deletion]:
+        """Deletions that no pack holds yet, by sequence."""
+        return (Deletion.from_json(loads(v[_PLACE.size :])) for _, v in t.scan("deletions"))
 
     def plans(self, t: Transaction) -> list[tuple[int, Plan]]:
         """Plans that are not done with, each with its own sequence."""

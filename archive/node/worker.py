@@ -84,13 +84,14 @@ def run_web(settings: Settings, listener: socket.socket, order: Message, stop: t
 
 def run_packer(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
     """Pack what is ready, and answer the control socket, until `stop`."""
+    from archive.flow.deletion import Deleter, DeletionReport
     from archive.flow.home import Home
     from archive.flow.packing import Packer, PackingReport
-    from archive.node.control import ControlServer, Progress
+    from archive.node.control import ControlServer, Progress, Verb
 
     home = Home(settings, order["name"])
     home.index.check_readers()
-    packer = Packer(home)
+    packer, deleter = Packer(home), Deleter(home)
 
     def pack_now(request: Message, progress: Progress) -> PackingReport:
         report = packer.pack_now(progress, stop)
@@ -98,7 +99,12 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
             raise Unavailable("the node is stopping; what waits is packed when it starts again")
         return report
 
-    control = ControlServer(listener, {"ping": lambda request, progress: {"pid": os.getpid()}, "pack-now": pack_now})
+    def delete(request: Message, progress: Progress) -> DeletionReport:
+        uids = [str(uid) for uid in request["uids"]]
+        return DeletionReport(deleter.look(uids), 0) if request["look"] else deleter.delete(uids, str(request["source"]), progress)
+
+    verbs: dict[str, Verb] = {"ping": lambda request, progress: {"pid": os.getpid()}, "pack-now": pack_now, "delete": delete}
+    control = ControlServer(listener, verbs)
     control.start()
     say({"ready": True})
     packer.run(stop)

@@ -136,13 +136,17 @@ POPULATE_BYTES = 4 << 20
 SMALL_PAYLOAD_BYTES = 1 << 20
 
 
-def scan_segment(number: int, path: Path, payload_wanted: Callable[[int], bool], disk: Disk = LOCAL_DISK) -> Iterator[Found | Gap]:
+def scan_segment(
+    number: int, path: Path, payload_wanted: Callable[[int], bool], disk: Disk = LOCAL_DISK, only: int | None = None
+) -> Iterator[Found | Gap]:
     """All records of the segment's present life, in order; damage is stepped over and named, never the end of the walk.
 
     Parameters
     ----------
     payload_wanted : callable
         Of the kind: whether `Found.payload` is filled (up to 1 MiB).
+    only : int, optional
+        A kind: of other records nothing but the header is read.
 
     Raises
     ------
@@ -160,19 +164,23 @@ def scan_segment(number: int, path: Path, payload_wanted: Callable[[int], bool],
         if segment is None:
             raise Damaged(f"journal segment {number}: its header is damaged")
         mapped = disk.map_read(fd, size)
-        for start in range(0, size, POPULATE_BYTES):
+        for start in range(0, size if only is None else 0, POPULATE_BYTES):
             populate(mapped, start, POPULATE_BYTES)
         with memoryview(mapped) as view:
-            yield from _walk(number, mapped, view, segment.epoch, payload_wanted)
+            yield from _walk(number, mapped, view, segment.epoch, payload_wanted, only)
     finally:
         if mapped is not None:
             mapped.close()
         disk.close(fd)
 
 
-def _walk(number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payload_wanted: Callable[[int], bool]) -> Iterator[Found | Gap]:
+def _walk(
+    number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payload_wanted: Callable[[int], bool], only: int | None
+) -> Iterator[Found | Gap]:
     at, size = SEGMENT_HEADER_BYTES, len(view)
     while at + HEADER_BYTES <= size:
+        if only is not None:
+            populate(mapped, at, HEADER_BYTES)
         header = RecordHeader.unpack(view[at : at + HEADER_BYTES], epoch)
         if header is None or at + header.descriptor_offset + header.descriptor_length > size:
             found = _next_header(mapped, view, epoch, at + ALIGNMENT)
@@ -184,6 +192,9 @@ def _walk(number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payloa
                 return
             yield Gap(Location(number, at), found - at)
             at = found
+            continue
+        if only not in (None, header.kind):
+            at += header.total_length
             continue
         begin = at + HEADER_BYTES
         payload = view[begin : begin + header.payload_length]

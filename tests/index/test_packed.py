@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archive.errors import Damaged
+from archive.errors import Damaged, NotFound
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.index.packed import PackedIndex, PackInfo
 from archive.index.packed_writer import PackedWriter
@@ -102,7 +102,7 @@ def test_packs_and_their_blocks(packed: PackedIndex) -> None:
         assert packed.find_pack(t, "node", 8) is None
         assert packed.bytes_packed(t) == len(pack.data)
         for ask in (packed.pack, packed.block_crcs):
-            with pytest.raises(Damaged, match="pack 99"):
+            with pytest.raises(NotFound, match="pack 99"):
                 ask(t, 99)
 
 

@@ -137,7 +137,7 @@ def test_a_segment_is_needed_while_anything_of_it_waits(pending: PendingIndex) -
         pending.add_deletion(t, Location(3, 4096), deletion)
         pending.keep(t, 4)
         assert pending.plans(t) == [(5, plan)]
-        assert pending.deletions(t) == [deletion]
+        assert list(pending.deletions(t)) == [deletion]
 
     def needed() -> list[int]:
         with pending.environment.reading() as t:
@@ -151,7 +151,7 @@ def test_a_segment_is_needed_while_anything_of_it_waits(pending: PendingIndex) -
     assert needed() == [3, 4]
     with pending.environment.writing() as t:
         pending.remove_small(t, "deletions", [6])
-        assert (pending.plans(t), pending.deletions(t)) == ([], [])
+        assert (pending.plans(t), list(pending.deletions(t))) == ([], [])
     assert needed() == [4]  # it holds damage
 
 

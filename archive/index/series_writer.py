@@ -1,0 +1,154 @@
+"""What the index says of series and studies, from what their instances say.
+
+The rule where instances disagree: of a series, what the instance that came first says stays, and later ones add what it left out; of a
+study, what the series says whose first instance came first, and later series add what it left out. So it does not matter in which order
+packs come into the index, nor into which packs the instances were put.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from archive.dicom.attributes import INSTANCE_ATTRIBUTES, PATIENT_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
+from archive.dicom.json import dumps
+from archive.index.environment import Transaction
+from archive.index.located import SeriesKey, in_order_of_arrival
+from archive.index.packed import Extent, PackedIndex, SeriesRecord
+from archive.index.terms import terms_of
+from archive.pack.descriptor import InstanceDescriptor, Revision
+
+_ORDINAL = struct.Struct(">II")
+STUDY_LEVEL = frozenset(PATIENT_ATTRIBUTES + STUDY_ATTRIBUTES)
+SERIES_LEVEL = STUDY_LEVEL | frozenset(SERIES_ATTRIBUTES)
+INSTANCE_LEVEL = frozenset(INSTANCE_ATTRIBUTES)
+MODALITY, MODALITIES_IN_STUDY = "00080060", "00080061"
+
+
+def only(attributes: dict[str, Any], tags: frozenset[str]) -> dict[str, Any]:
+    return {tag: value for tag, value in attributes.items() if tag in tags}
+
+
+class Said(NamedTuple):
+    """What one instance says of its series, study and patient."""
+
+    revision: Revision
+    received_us: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    attributes: dict[str, Any]
+
+
+class SeriesWriter:
+    """Series that change in one transaction; `settle` at its end writes what is true of them and of their studies then."""
+
+    def __init__(self, index: PackedIndex, t: Transaction) -> None:
+        self._index, self._t = index, t
+        self._extents: dict[SeriesKey, list[Extent]] = {}
+        self._new: dict[SeriesKey, list[Said]] = {}
+        """Series of one new extent alone, which need not be read back."""
+
+    def touch(self, key: SeriesKey) -> list[Extent]:
+        """An instance of it came or went; its extents."""
+        self._new.pop(key, None)
+        if key not in self._extents:
+            record = self._index.series(self._t, key)
+            self._extents[key] = list(record.extents) if record else []
+        return self._extents[key]
+
+    def add(self, key: SeriesKey, extent: Extent, all_of_it: list[InstanceDescriptor], taken: Mapping[int, InstanceDescriptor]) -> None:
+        """One more extent; `taken` are the instances of it that are found there, by line."""
+        extents = self.touch(key)
+        said = [only(d.attributes, SERIES_LEVEL) for d in all_of_it]
+        others = {str(line): _difference(said[0], one) for line, one in enumerate(said) if one != said[0]}
+        rows = [only(d.attributes, INSTANCE_LEVEL) for d in all_of_it]
+        self._t.put("rows", _ORDINAL.pack(extent.pack_id, extent.first), zlib.compress(dumps([said[0], rows, others]), 6))
+        if not extents:
+            self._new[key] = [
+                Said(d.revision, d.received_us, d.sop_instance_uid, d.sop_class_uid, said[line] if said[line] != said[0] else said[0])
+                for line, d in taken.items()
+            ]
+        extents.append(extent)
+
+    def settle(self) -> None:
+        """Write the records of every series that changed, then of their studies."""
+        for key, extents in self._extents.items():
+            self._put(key, extents, self._new[key] if key in self._new else self._said(extents))
+        for study in {key.study_instance_uid for key in self._extents}:
+            self._settle_study(study, [key.series_instance_uid for key in self._extents if key.study_instance_uid == study])
+
+    def _said(self, extents: list[Extent]) -> list[Said]:
+        """What the index holds of a series; extents of which nothing is found any more are left out."""
+        out: list[Said] = []
+        for extent in list(extents):
+            found = list(self._index.instances(self._t, extent))
+            if not found:
+                extents.remove(extent)
+                self._t.delete("rows", _ORDINAL.pack(extent.pack_id, extent.first))
+                continue
+            said = self._index.said(self._t, extent)
+            out += [
+                Said(i.revision, i.received_us, i.sop_instance_uid, i.sop_class_uid, said[ordinal - extent.first]) for ordinal, i in found
+            ]
+        return out
+
+    def _put(self, key: SeriesKey, extents: list[Extent], said: list[Said]) -> None:
+        t, other_way = self._t, f"{key.series_instance_uid}\0{key.study_instance_uid}".encode()
+        if not said:
+            t.delete("series", key.to_bytes())
+            t.delete("series_studies", other_way)
+            return
+        said = in_order_of_arrival(said)
+        row = {
+            "attributes": first_says([one.attributes for one in said]),
+            "extents": [[e.pack_id, e.first, e.instances, e.metadata_offset, e.metadata_length, e.metadata_crc] for e in extents],
+            "instances": len({one.sop_instance_uid for one in said}),
+            "sop_classes": sorted({one.sop_class_uid for one in said}),
+            "first": said[0].received_us,
+        }
+        t.put("series", key.to_bytes(), dumps(row))
+        t.put("series_studies", other_way, b"")
+
+    def _settle_study(self, study_instance_uid: str, touched: list[str]) -> None:
+        t, key = self._t, study_instance_uid.encode()
+        before = self._index.study(t, study_instance_uid)
+        uids = {*(before.series_instance_uids if before else []), *touched}
+        found = [self._index.series(t, SeriesKey(study_instance_uid, uid)) for uid in uids]
+        series = sorted((s for s in found if s is not None), key=lambda s: (s.first_us, s.key.series_instance_uid))
+        terms = set(terms_of(before.attributes, study_instance_uid)) if before else set()
+        if not series:
+            t.delete("studies", key)
+        else:
+            attributes = study_says(series)
+            t.put("studies", key, dumps({"attributes": attributes, "series": [s.key.series_instance_uid for s in series]}))
+            now = set(terms_of(attributes, study_instance_uid))
+            for term in now - terms:
+                t.put("terms", term, b"")
+            terms -= now
+        for term in terms:
+            t.delete("terms", term)
+
+
+def first_says(said: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the first says, and what later ones add to it."""
+    out: dict[str, Any] = {}
+    seen: set[int] = set()
+    for attributes in said:
+        if id(attributes) not in seen:  # Those of a series are one object, mostly.
+            seen.add(id(attributes))
+            for tag, value in attributes.items():
+                out.setdefault(tag, value)
+    return out
+
+
+def study_says(series: list[SeriesRecord]) -> dict[str, Any]:
+    """Attributes of a study, from its series in order of arrival; with all their modalities."""
+    out = first_says([only(s.attributes, STUDY_LEVEL) for s in series])
+    modalities = {m for s in series for m in s.attributes.get(MODALITY, {}).get("Value", [])}
+    out[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(str(m) for m in modalities if m is not None)}
+    return out
+
+
+def _difference(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What to lay over `base` to have `other`; None takes an attribute away."""
+    return {tag: other.get(tag) for tag in {**base, **other} if base.get(tag) != other.get(tag)}

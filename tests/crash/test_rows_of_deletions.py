@@ -1,0 +1,194 @@
+"""Rows D of the crash table in docs/recovery.md."""
+
+from pathlib import Path
+
+import pytest
+
+from archive.errors import NotFound
+from archive.flow import deletion as deletion_module
+from archive.flow.check import verify
+from archive.flow.deletion import Deleter
+from archive.flow.packing import Packer
+from archive.flow.recovery import rebuild_index
+from archive.index.packed_writer import PackedWriter
+from archive.index.pending import PendingIndex
+from archive.tier.tails import read_pack_tail
+from tests.crash.cutting import Loss
+from tests.crash.doomed import Doomed, plans, restarted
+from tests.crash.rows import IN_ORDER, SERIES, SMALL, assert_sent_again, cut
+from tests.flow.objects import NAME, Life, Object, living
+
+ALLOWED = {"deletion": {"allowed": True}}
+GONE, LEFT = SERIES[1], [SERIES[0], SERIES[2]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture(params=["in the journal", "in a pack"])
+def doomed(request: pytest.FixtureRequest, data: Path) -> Doomed:
+    """The series waits to be packed, or rests in one."""
+    one = Doomed(data, None, **ALLOWED)
+    one.life.send(*SERIES)
+    if request.param == "in a pack":
+        one.life.packer.pack_now()
+    return one
+
+
+def delete(life: Life, one: Object = GONE) -> None:
+    Deleter(life.home).delete([one.sop_instance_uid], "test")
+
+
+def assert_gone(life: Life, gone: Object = GONE) -> None:
+    with pytest.raises(NotFound):
+        life.received(gone)
+    assert life.home.index.revisions(gone.sop_instance_uid) == []
+
+
+def assert_stays_gone(doomed: Doomed) -> None:
+    """After packing, with a new index, and the same object sent again."""
+    with living(doomed.settings) as life:
+        life.packer.pack_now()
+        assert_gone(life)
+    rebuild_index(doomed.settings)
+    with living(doomed.settings) as life:
+        assert_gone(life)
+        life.assert_served(LEFT)
+        assert_sent_again(life, GONE, "new")
+        life.packer.pack_now()
+    rebuild_index(doomed.settings)
+    assert verify(doomed.settings) == []
+    with living(doomed.settings) as life:
+        life.assert_served(SERIES)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_D1_the_record_is_written_and_not_synced(doomed: Doomed, torn: bool) -> None:
+    doomed.die_before(
+        "write .*/open/" if torn else "sync .*/open/.*seg", lambda: delete(doomed.life), "nothing" if torn else "unsynced", torn=torn
+    )
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        life.assert_served(SERIES)
+        delete(life)
+        assert_gone(life)
+    assert_stays_gone(doomed)
+
+
+def test_D1_a_whole_record_is_believed(doomed: Doomed) -> None:
+    doomed.die_before("sync .*/open/.*seg", lambda: delete(doomed.life), "nothing")
+    with restarted(doomed.settings) as (_, life):
+        assert_gone(life)
+        life.assert_served(LEFT)
+    assert_stays_gone(doomed)
+
+
+@pytest.mark.parametrize("loss", ["nothing", "unsynced"])
+@pytest.mark.parametrize(
+    ("row", "step"),
+    [("D2", (PendingIndex, "add_deletion")), ("D2", (PackedWriter, "delete")), ("D3", (PendingIndex, "remove"))],
+)
+def test_D2_and_D3_the_record_is_synced(
+    doomed: Doomed, row: str, step: tuple[type, str], loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, cut)
+        doomed.die_in(lambda: delete(doomed.life), loss)
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        assert_gone(life)
+        life.assert_served(LEFT)
+    assert_stays_gone(doomed)
+
+
+def test_D3_what_was_sent_again_is_not_taken_for_the_deleted_one(doomed: Doomed) -> None:
+    delete(doomed.life)
+    assert_sent_again(doomed.life, GONE, "new")
+    doomed.die("unsynced")
+    with restarted(doomed.settings) as (_, life):
+        life.assert_served(SERIES)
+        assert life.send(GONE)[0].outcome == "same"
+        life.packer.pack_now()
+    rebuild_index(doomed.settings)
+    with living(doomed.settings) as life:
+        life.assert_served(SERIES)
+
+
+def test_D4_between_two_records_of_a_large_deletion(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion_module, "DELETED_PER_RECORD_MAX", 2)
+    doomed.die_before("write .*/open/", lambda: Deleter(doomed.life.home).delete(["1.2.1.1"], "test"), skip=1)
+    with restarted(doomed.settings) as (_, life):
+        assert len(life.retrieval.instances("1.2.1")) == 1
+        Deleter(life.home).delete(["1.2.1.1"], "test")
+        for one in SERIES:
+            assert_gone(life, one)
+    rebuild_index(doomed.settings)
+    with living(doomed.settings) as life:
+        for one in SERIES:
+            assert_gone(life, one)
+
+
+@pytest.mark.parametrize("when", ["before it is committed", "after"])
+def test_D5_the_pack_that_holds_it_is_renamed(doomed: Doomed, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    delete(doomed.life)
+    if when == "after":
+        with monkeypatch.context() as patch:
+            patch.setattr(Packer, "_forget", cut)
+            doomed.die_in(doomed.life.packer.pack_now, "unsynced")
+    else:
+        doomed.die_before("sync folder .*packs/.*/000000000$", doomed.life.packer.pack_now)
+    with restarted(doomed.settings) as (_, life):
+        assert_gone(life)
+        life.packer.pack_now()
+        tails = [read_pack_tail(life.home.tier, entry.name) for entry in life.home.tier.list_packs(NAME)]
+        assert sum(len(tail.deletions) for tail in tails) == 1
+    assert_stays_gone(doomed)
+
+
+@pytest.mark.parametrize("call", ["create .*inflight", "rename .*inflight", "sync folder .*packs/.*/000000000$"])
+def test_D6_a_planned_instance_is_deleted_before_its_pack_is_known(data: Path, call: str) -> None:
+    doomed = Doomed(data, None, **ALLOWED)
+    doomed.life.send(*SERIES)
+    doomed.die_before(call, doomed.life.packer.pack_now)
+    with restarted(doomed.settings) as (_, life):
+        delete(life)
+        assert_gone(life)
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        life.packer.pack_now()
+        assert (life.home.waiting(), plans(life)) == ((0, 0), [])
+        assert_gone(life)
+        life.assert_served(LEFT)
+        for entry in life.home.tier.list_packs(NAME):
+            held = [d for series in read_pack_tail(life.home.tier, entry.name).series for _, d in series.instances]
+            assert len(held) == len({d.revision for d in held})
+    assert_stays_gone(doomed)
+
+
+def test_D6_and_its_pack_rests_without_having_been_committed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit failed, the node goes on: the pack is taken as it is, nothing of it is packed twice."""
+    doomed = Doomed(data, None, **ALLOWED)
+    doomed.life.send(*SERIES)
+    with monkeypatch.context() as patch:
+        patch.setattr(doomed.life.packer, "_commit", lambda *_: (_ for _ in ()).throw(OSError("the index is full")))
+        with pytest.raises(OSError, match="full"):
+            doomed.life.packer.pack_now()
+    delete(doomed.life)
+    doomed.life.packer.pack_now()
+    assert_gone(doomed.life)
+    doomed.life.assert_served(LEFT)
+    tails = [read_pack_tail(doomed.life.home.tier, entry.name) for entry in doomed.life.home.tier.list_packs(NAME)]
+    assert [len(s.instances) for tail in tails for s in tail.series] == [len(IN_ORDER)]
+    assert doomed.life.home.waiting() == (0, 0)
+    doomed.end()
+    assert_stays_gone(doomed)
+
+
+def test_other_series_are_not_touched(doomed: Doomed) -> None:
+    doomed.life.send(SMALL)
+    delete(doomed.life)
+    doomed.die()
+    with restarted(doomed.settings) as (_, life):
+        life.assert_served([SMALL, *LEFT])
