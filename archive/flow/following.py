@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from archive.errors import BadInput, Damaged, Unavailable
 from archive.flow.home import Home
+from archive.flow.ingest import same_as_located
 from archive.index.packed_writer import PackedWriter
 from archive.pack.naming import PackName
 from archive.tier.protocol import NumberTaken
@@ -52,6 +53,32 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None) ->
             out.adopted += 1
             progress(f"indexed {entry.name}: {sum(len(s.instances) for s in tail.series)} instances")
     return out
+
+
+def settle_pending(home: Home) -> int:
+    """Forget what waits in the journal and rests in packs too, as those of a life before show; how many instances that were.
+
+    Start-up does it as it reads the journal. Where it could not look at the packs, this does, once they were taken into the index.
+    """
+    pending, packed = home.index.pending, home.index.packed
+    with pending.environment.reading() as t:
+        keys = [state.key for state in pending.states(t)]
+    settled = 0
+    for key in keys:
+        with pending.environment.writing() as t, packed.environment.reading() as p:
+            waiting = [record.descriptor for record in pending.instances(t, key)]
+            done = [
+                d.revision.sequence
+                for d in waiting
+                if packed.is_revision_deleted(p, d.revision)
+                or any(found.revision == d.revision and same_as_located(d, found) for found in packed.find(p, d.sop_instance_uid))
+            ]
+            pending.remove(t, done)
+        settled += len(done)
+    with pending.environment.writing() as t, packed.environment.reading() as p:
+        known = [d.revision.sequence for d in pending.deletions(t) if packed.is_deletion_known(p, d.revision)]
+        pending.remove_small(t, "deletions", known)
+    return settled
 
 
 def next_sequence(home: Home) -> int:

@@ -16,7 +16,7 @@ from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
 from archive.errors import ArchiveError, Damaged, Unavailable
-from archive.flow.following import adopt_packs, next_sequence
+from archive.flow.following import adopt_packs, next_sequence, settle_pending
 from archive.flow.home import Home
 from archive.flow.pack_content import Content, prepare, read_pending
 from archive.index.located import SeriesKey
@@ -61,7 +61,8 @@ class Packer:
         self._pending, self._packed = home.index.pending, home.index.packed
         self._writer = PackedWriter(home.index.packed)
         self._lock = threading.Lock()
-        self._problem = ""
+        with self._pending.environment.reading() as t:
+            self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
 
     # --- when
 
@@ -307,10 +308,7 @@ class Packer:
         with self._pending.environment.reading() as t:
             unfollowed = self._pending.unfollowed(t)
         if unfollowed:
-            for text in adopt_packs(self._home).damaged:
-                logger.error("%s", text)
-            with self._pending.environment.writing() as t:
-                self._pending.set_unfollowed(t, False)
+            self._follow()
         with self._pending.environment.reading() as t:
             plans = sorted(self._pending.plans(t), key=lambda p: p[1].pack_sequence)
             deletions = {d.revision.sequence: d for d in self._pending.deletions(t)} if plans else {}
@@ -343,6 +341,18 @@ class Packer:
                 self._fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content([], {}), [], void_reason=reason)
             else:
                 self._fulfil((sequence, plan), content, [deletions[s] for s in plan.sequences if s in deletions])
+
+    def _follow(self) -> None:
+        """What start-up could not do, as the tier did not answer."""
+        for name in self._home.tier.delete_in_flight(self._home.identity.name):
+            logger.info("left over and removed: %s", name)
+        followed = adopt_packs(self._home)
+        for text in followed.damaged:
+            logger.error("%s", text)
+        settled = settle_pending(self._home)
+        with self._pending.environment.writing() as t:
+            self._pending.set_unfollowed(t, False)
+        logger.info("the tier answers: %d packs taken into the index; of what waited %d instances rest in packs", followed.adopted, settled)
 
     def _committed(self, plan: Plan) -> bool:
         with self._packed.environment.reading() as t:

@@ -133,6 +133,7 @@ class _Recovery:
             self._report.tier_away = str(error)
             with self._pending.environment.writing() as t:
                 self._pending.set_unfollowed(t, True)
+                self._pending.set_problem(t, f"the tier did not answer when the node started: {error}")
             logger.error("recovery: the tier does not answer, its packs are looked at later: %s", error)
             return
         self._report.packs_adopted = followed.adopted

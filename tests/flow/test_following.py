@@ -1,5 +1,6 @@
 """Packs that rest in the tier and are not in the index."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from archive.errors import Unavailable
 from archive.flow.following import next_sequence
 from archive.flow.recovery import rebuild_index, recover
 from archive.tier.directory import DirectoryTier
+from archive.tier.tails import read_pack_tail
 from tests.flow.objects import living, make_object, pack_files, settings_of
 
 
@@ -51,10 +53,22 @@ def test_a_node_starts_while_its_tier_is_away_and_takes_its_packs_in_later(data:
             life.assert_served([second])
             with pytest.raises(Unavailable):
                 life.packer.pack_now()
+    left = data / "packs" / ".inflight" / f"{settings.node.name}-000000000009.zip"
+    left.write_bytes(b"of an earlier life")
     with living(settings) as life:
-        life.packer.pack_now()
+        with life.home.index.pending.environment.reading() as t:
+            assert "the tier is away" in life.home.index.pending.problem(t)
+        assert life.packer.pack_now().instances == 2  # One was taken in from its pack, one was packed: none of them twice.
         life.assert_served([first, second])
+        stop = threading.Event()
+        threading.Timer(0.1, stop.set).start()
+        life.packer.run(stop)
+        with life.home.index.pending.environment.reading() as t:
+            assert life.home.index.pending.problem(t) == ""
+        entries = [entry.name for entry in life.home.tier.list_packs(settings.node.name)]
+        assert [len(read_pack_tail(life.home.tier, name).series) for name in entries] == [1, 1]
     assert [path.name[:12] for path in pack_files(data)] == ["000000000001", "000000000002"]
+    assert not left.exists()
 
 
 def test_an_index_of_another_format_is_made_anew(data: Path) -> None:
