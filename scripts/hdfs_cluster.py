@@ -30,6 +30,7 @@ LOWEST_PORT, HIGHEST_PORT = 20000, 32000  # below the ephemeral range, where out
 JAVA_OPTIONS = ["-XX:+UseSerialGC", "-Xmx256m", "-Djava.net.preferIPv4Stack=true", "--add-opens=java.base/java.lang=ALL-UNNAMED"]
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
+ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 PORTS = {"namenode": ["http", "rpc"], "datanode": ["data", "ipc", "http"]}
 LOG4J = """log4j.rootLogger=WARN,console
 log4j.appender.console=org.apache.log4j.ConsoleAppender
@@ -97,9 +98,16 @@ class Daemon:
             process = subprocess.Popen(command, cwd=run, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self._pid_file.write_text(f"{process.pid} {_started(process.pid)}")
 
+    def pause(self, number: signal.Signals = signal.SIGSTOP) -> None:
+        """It keeps its connections and takes more, and says nothing; SIGCONT lets it go on."""
+        pid = self.pid()
+        if pid:
+            _send(pid, number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM, wait_seconds: float = 20.0) -> None:
         pid = self.pid()
         if pid:
+            self.pause(signal.SIGCONT)
             _send(pid, number)
             waiting_until = time.monotonic() + wait_seconds
             while self.pid() and time.monotonic() < waiting_until:
@@ -185,12 +193,19 @@ class Cluster:
         for daemon in (*self.datanodes().values(), self.namenode):
             daemon.stop()
 
+    def set_safe_mode(self, verb: str) -> None:
+        done = subprocess.run([*self._java(ADMIN), "-safemode", verb], cwd=self.run, capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"safe mode could not be changed:\n{(done.stdout + done.stderr)[-2000:]}")
+
     def start_namenode(self) -> None:
+        self.namenode.pause(signal.SIGCONT)
         if not self.namenode.pid():
             self.namenode.start(self._java(NAMENODE), self.run)
 
     def start_datanode(self, number: int) -> None:
         daemon = self.datanode(number)
+        daemon.pause(signal.SIGCONT)
         if daemon.pid():
             return
         ports = self._ports[daemon.name]
@@ -305,11 +320,13 @@ def main(arguments: list[str]) -> int:
     down = verbs.add_parser("down", help="stop it; what was stored stays")
     down.add_argument("--wipe", action="store_true", help="delete what was stored too")
     verbs.add_parser("status", help="exit 0 while all of it is up")
-    for verb, help in (("stop", "SIGTERM"), ("kill", "SIGKILL"), ("start", "start it again")):
+    for verb, help in (("stop", "SIGTERM"), ("kill", "SIGKILL"), ("pause", "SIGSTOP: it hangs"), ("start", "start it, or let it go on")):
         one = verbs.add_parser(f"{verb}-datanode", help=f"one DataNode: {help}")
         one.add_argument("number", type=int)
         verbs.add_parser(f"{verb}-namenode", help=f"the NameNode: {help}")
     verbs.add_parser("restart-namenode", help="stop it, start it, wait until it is ready")
+    for verb, help in (("enter", "the NameNode takes no changes any more"), ("leave", "it takes them again")):
+        verbs.add_parser(f"{verb}-safemode", help=help)
     asked = parser.parse_args(arguments)
     if asked.verb == "up" and asked.datanodes is not None and asked.datanodes < 1:
         parser.error("--datanodes: one at least")
@@ -338,6 +355,8 @@ def do(asked: argparse.Namespace, cluster: Cluster) -> None:
         cluster.namenode.stop()
         cluster.start_namenode()
         cluster.wait(sum(1 for daemon in cluster.datanodes().values() if daemon.pid()))
+    elif what == "safemode":
+        cluster.set_safe_mode(verb)
     elif verb == "start":
         if what == "namenode":
             cluster.start_namenode()
@@ -345,7 +364,10 @@ def do(asked: argparse.Namespace, cluster: Cluster) -> None:
             cluster.start_datanode(asked.number)
     else:
         daemon = cluster.namenode if what == "namenode" else cluster.datanode(asked.number)
-        daemon.stop(signal.SIGKILL if verb == "kill" else signal.SIGTERM)
+        if verb == "pause":
+            daemon.pause()
+        else:
+            daemon.stop(signal.SIGKILL if verb == "kill" else signal.SIGTERM)
 
 
 def status(cluster: Cluster) -> int:

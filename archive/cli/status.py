@@ -43,6 +43,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("node", f"{status['node_name']} ({status['node_uuid']}) {state}"),
         ("data", status["data"]),
         ("tier", status["tier"]),
+        *([("", f"does not work: {status['tier_problem']}")] if status["tier_problem"] else []),
         ("holds", held),
         ("packs", f"{count(status['packs'], 'pack')}, {size(status['pack_bytes'])}"),
         ("waiting", waiting),

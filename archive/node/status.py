@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from archive.config import Settings
+from archive.errors import Unavailable
 from archive.node.lock import holder_of
 
 if TYPE_CHECKING:
     from archive.flow.home import Home
+
+TIER_SECONDS_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Status:
         Journal records that cannot be packed, by sequence, and why.
     packing_problem : str
         Why packing does not go on; empty while it does.
+    tier_problem : str
+        Why packs cannot be read or written now; empty while they can.
     """
 
     running: bool
@@ -56,6 +61,7 @@ class Status:
     oldest_waiting_seconds: float = 0.0
     set_aside: dict[str, str] = field(default_factory=dict)
     packing_problem: str = ""
+    tier_problem: str = ""
 
 
 def status_of(settings: Settings) -> Status:
@@ -106,4 +112,15 @@ def look(home: "Home") -> Status:
         oldest_waiting_seconds=max(0.0, time.time() - min(s.first_us for s in states) / 1e6) if states else 0.0,
         set_aside=set_aside,
         packing_problem=problem,
+        tier_problem=_problem_of_tier(home),
     )
+
+
+def _problem_of_tier(home: "Home") -> str:
+    from archive.tier.probe import TierProbe
+
+    try:
+        TierProbe(home.tier).check(TIER_SECONDS_MAX)
+    except Unavailable as error:
+        return str(error)
+    return ""

@@ -96,6 +96,7 @@ class Fetcher:
         self._threads: list[threading.Thread] = []
         self._idle = self._reading_ahead = 0
         self._closing = False
+        self.before_waiting: Callable[[], None] = lambda: None
 
     # --- for readers
 
@@ -147,7 +148,10 @@ class Fetcher:
 
     def _await(self, flight: Flight, wanted: ExtentName, until: float, held: dict[int, Extent]) -> None:
         brings_it = flight.name.first <= wanted.first and wanted.first + wanted.blocks <= flight.name.first + flight.name.blocks
-        if not (flight.arrived if brings_it else flight.landed).wait(max(0.0, until - time.monotonic())):
+        coming = flight.arrived if brings_it else flight.landed
+        if not coming.is_set():
+            self.before_waiting()
+        if not coming.wait(max(0.0, until - time.monotonic())):
             raise Unavailable(f"pack {flight.pack.info.name}: its bytes did not come within {self._limits.wait_seconds_max:g} s", 5)
         if flight.error is not None:
             if not flight.ahead:

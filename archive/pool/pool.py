@@ -66,6 +66,15 @@ class Pool:
         filler = Filler(tier, self.room, self.counters, health)
         self._fetcher = Fetcher(filler, self.room, self.limits, self.counters, health)
 
+    @property
+    def before_waiting(self) -> Callable[[], None]:
+        """Called by a reader, in its thread, before it waits for bytes that come from elsewhere; what it raises ends the read."""
+        return self._fetcher.before_waiting
+
+    @before_waiting.setter
+    def before_waiting(self, call: Callable[[], None]) -> None:
+        self._fetcher.before_waiting = call
+
     # --- packs
 
     def open(self, info: PackInfo, block_crcs: Callable[[], Sequence[int]]) -> Pack:

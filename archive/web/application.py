@@ -10,6 +10,7 @@ from archive.flow.derived import counters_folder
 from archive.flow.home import Home
 from archive.flow.query import Search
 from archive.flow.retrieve import Retrieval
+from archive.tier.probe import TierProbe
 from archive.web import bulkdata, frames, health, metadata, metrics, retrieve, search
 from archive.web.cors import add_common_headers, preflight
 from archive.web.counters import TRANSACTIONS, Counters
@@ -36,14 +37,16 @@ def create_application(home: Home, *, worker: int = 0) -> web.Application:
     worker : int
         Number of this worker, the label of its own figures.
     """
-    settings = home.settings
+    settings, probe = home.settings, TierProbe(home.tier)
+    threads = Threads(settings.web.requests_max)
+    home.pool.before_waiting = threads.give_way
     services = Services(
         settings=settings,
         retrieval=Retrieval(home),
         search=Search(home),
-        checks=lambda: checks_of(home),
-        figures=lambda: figures_of(home),
-        threads=Threads(),
+        checks=lambda: checks_of(home, probe),
+        figures=lambda: figures_of(home, probe),
+        threads=threads,
         counters=Counters(counters_folder(settings), f"web-{worker}"),
     )
     return application_of(services)

@@ -7,20 +7,24 @@ from archive.dicom.json import loads
 from archive.errors import ArchiveError, Unavailable
 from archive.flow.derived import counters_folder
 from archive.flow.home import Home
+from archive.tier.probe import TierProbe
 from archive.web.services import Check, Figure
 
+TIER_SECONDS_MAX = 3.0
+"""A tier that has not answered by then does not work."""
 
-def checks_of(home: Home) -> list[Check]:
-    """Whether the index can be read, the journal and its disk have room, and the tier answers."""
+
+def checks_of(home: Home, probe: TierProbe) -> list[Check]:
+    """Whether the index can be read, the journal and its disk have room, the tier answers, and packing goes on."""
     return [
         _check("index", lambda: _index(home)),
         _check("journal", lambda: _room(home)),
-        _check("tier", lambda: _tier(home)),
+        _tier(home, probe),
         _check("packing", lambda: _packing(home)),
     ]
 
 
-def figures_of(home: Home) -> list[Figure]:
+def figures_of(home: Home, probe: TierProbe) -> list[Figure]:
     """Numbers that lie in the index and on the disk.
 
     Raises
@@ -34,6 +38,7 @@ def figures_of(home: Home) -> list[Figure]:
         packed = home.index.packed.bytes_packed(t)
     with home.index.pending.environment.reading() as t:
         aside = len(home.index.pending.aside(t))
+        packs = not home.index.pending.problem(t)
     journal_free = home.disk.free_bytes(home.journal.folder)
     figures = [
         Figure("journal_instances", "Instances accepted and not packed yet.", instances, {}),
@@ -41,6 +46,8 @@ def figures_of(home: Home) -> list[Figure]:
         Figure("journal_bytes_max", "Bytes at which nothing more is accepted.", home.settings.journal.bytes_max, {}),
         Figure("journal_set_aside_instances", "Instances that cannot be packed and wait for somebody to look.", aside, {}),
         Figure("journal_free_bytes", "Free space on the disk of the journal.", journal_free, {}),
+        Figure("packing_works", "1 while packs are written as they should be.", packs, {}),
+        Figure("tier_works", "1 while packs could be read and written.", _tier(home, probe).ok, {}),
         Figure("packed_bytes", "Length of all packs.", packed, {}),
         Figure("index_bytes", "Size of the index file.", home.index.packed.environment.size_bytes(), {}),
     ]
@@ -98,9 +105,12 @@ def _room(home: Home) -> str:
     return f"{instances} instances, {waiting} bytes wait to be packed"
 
 
-def _tier(home: Home) -> str:
-    home.tier.check()
-    return home.tier.url
+def _tier(home: Home, probe: TierProbe) -> Check:
+    def look() -> str:
+        probe.check(TIER_SECONDS_MAX)
+        return home.tier.url
+
+    return _check("tier", look)
 
 
 def _packing(home: Home) -> str:

@@ -26,6 +26,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT, EXPLICIT, JPEG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 CONTEXTS = ((1, VERIFICATION, [IMPLICIT]), (3, CT, [EXPLICIT]))
+FRAGMENT_BYTES = 250_000
 
 RELEASE_RQ = bytes.fromhex("05 00 00000004 00000000")
 RELEASE_RP = bytes.fromhex("06 00 00000004 00000000")
@@ -111,8 +112,10 @@ def p_data(*values: bytes) -> bytes:
 
 
 def c_store(data_set: bytes, sop_instance_uid: str = "1.2.3", context_id: int = 3) -> bytes:
-    """A whole C-STORE request: command and data set in a PDU each."""
-    return p_data(pdv(context_id, 3, c_store_rq(sop_instance_uid))) + p_data(pdv(context_id, 2, data_set))
+    """A whole C-STORE request: command in one PDU, data set in one, or in several where it is large."""
+    fragments = [data_set[at : at + FRAGMENT_BYTES] for at in range(0, len(data_set), FRAGMENT_BYTES)] or [b""]
+    sent = [p_data(pdv(context_id, 0, fragment)) for fragment in fragments[:-1]]
+    return b"".join([p_data(pdv(context_id, 3, c_store_rq(sop_instance_uid))), *sent, p_data(pdv(context_id, 2, fragments[-1]))])
 
 
 class Peer:
