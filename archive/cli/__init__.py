@@ -16,6 +16,7 @@ VERBS = {
     "delete": "delete",
     "status": "status",
     "verify": "verify",
+    "repair": "repair",
     "rebuild-index": "rebuild_index",
 }
 """Verbs by the module that has them as `command`, in the order of the help page."""

@@ -4,7 +4,7 @@ It changes nothing and may run beside a working node: what moves while it looks 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Literal
 
 from archive.config import Settings
 from archive.errors import ArchiveError, Damaged, NotFound, Unavailable
+from archive.flow.check_index import check_extents, check_tables
 from archive.flow.home import Home
 from archive.index.environment import Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located
@@ -23,11 +24,13 @@ from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
 from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.frame import Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
+from archive.pack.naming import PackName
 from archive.pack.pack_reader import PackTail
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 from archive.tier.tails import read_pack_tail
 
 Severity = Literal["damage", "unreferenced"]
+Part = Literal["index", "pack", "journal", "tier", ""]
 READ_BYTES = 4 << 20
 Progress = Callable[[str], None]
 
@@ -44,11 +47,17 @@ class Finding:
         What, by name.
     detail : str
         How it is wrong.
+    part : {'index', 'pack', 'journal', 'tier', ''}
+        Where it has to be mended; empty where that is the work of another finding.
+    key : str
+        Name of the pack, number of the segment.
     """
 
     severity: Severity
     item: str
     detail: str
+    part: Part = ""
+    key: str = ""
 
 
 def verify(settings: Settings, progress: Progress = lambda _: None) -> list[Finding]:
@@ -63,12 +72,15 @@ class _Check:
         self._pending, self._packed = home.index.pending, home.index.packed
 
     def run(self) -> Iterator[Finding]:
-        yield from self._tables()
+        broken = list(self._tables())
+        yield from broken
+        if not broken:  # What a table with a broken value lacks would be named again.
+            yield from self._agreement()
         for what, findings in (("packs", self._packs()), ("the tier", self._tier()), ("the journal", self._journal())):
             try:
                 yield from findings
             except Damaged as error:  # Of the index: what it describes could not be looked at.
-                yield Finding("damage", f"index of {what}", str(error))
+                yield _of_index(f"index of {what}", str(error))
 
     # --- the index itself
 
@@ -81,7 +93,12 @@ class _Check:
                         for _ in t.scan(table):
                             pass
                 except Damaged as error:
-                    yield Finding("damage", f"index table {table}", str(error))
+                    yield _of_index(f"index table {table}", str(error))
+
+    def _agreement(self) -> Iterator[Finding]:
+        """The tables of what is packed against each other."""
+        with self._packed.environment.reading() as t:
+            yield from _of_tables(check_tables(self._packed, t))
 
     # --- packs
 
@@ -90,37 +107,37 @@ class _Check:
             with self._packed.environment.reading() as t:
                 infos = list(self._packed.packs(t))
         except ArchiveError as error:
-            yield Finding("damage", "index table packs", str(error))
+            yield _of_index("index table packs", str(error))
             return
         for info in infos:
             self._progress(f"checking {info.name} ({info.length} bytes)")
             try:
                 yield from self._pack(info)
             except NotFound:
-                yield Finding("damage", f"pack {info.name}", "missing from its tier")
+                yield _of_pack(info.name, "missing from its tier")
             except (ArchiveError, OSError) as error:
-                yield Finding("damage", f"pack {info.name}", str(error))
+                yield _of_pack(info.name, str(error))
 
     def _pack(self, info: PackInfo) -> Iterator[Finding]:
-        tier, item = self._home.tier, f"pack {info.name}"
+        tier = self._home.tier
         length = tier.length(info.name)
         if length != info.length:
-            yield Finding("damage", item, f"is {length} bytes long, should be {info.length}: cut short or grown")
+            yield _of_pack(info.name, f"is {length} bytes long, should be {info.length}: cut short or grown")
             return
         crcs, digest = self._read(info)
         if digest != info.name.digest:
-            yield Finding("damage", item, f"its SHA-256 is {digest}, not the one in its name")
+            yield _of_pack(info.name, f"its SHA-256 is {digest}, not the one in its name")
         with self._packed.environment.reading() as t:
             known = list(self._packed.block_crcs(t, info.pack_id))
         bad = [n for n, (a, b) in enumerate(zip_longest(crcs, known)) if a != b]
         if bad:
-            yield Finding("damage", item, f"blocks {bad} of 256 KiB do not match the CRCs in the index")
+            yield _of_pack(info.name, f"blocks {bad} of 256 KiB do not match the CRCs in the index")
             yield from self._hit(info, bad)
         tail = read_pack_tail(tier, info.name)
         try:
             yield from self._index_of(info, tail)
         except Damaged as error:
-            yield Finding("damage", f"index of {item}", str(error))
+            yield _of_index(f"index of pack {info.name}", str(error))
 
     def _read(self, info: PackInfo) -> tuple[list[int], str]:
         blocks, whole = BlockCrcs(), hashlib.sha256()
@@ -152,12 +169,13 @@ class _Check:
                 here = [_of_located(i) for i in found if i.place[0] == info.pack_id]
                 item = f"instance {d.sop_instance_uid}"
                 if not found and not self._packed.is_revision_deleted(t, revision):
-                    yield Finding("damage", item, f"is in {info.name} and not in the index: run rebuild-index")
+                    yield _of_index(item, f"is in {info.name} and not in the index: run rebuild-index")
                 elif here and _of_descriptor(offset, d) not in here:
-                    yield Finding("damage", item, f"the index is stale about its place in {info.name}: run rebuild-index")
+                    yield _of_index(item, f"the index is stale about its place in {info.name}: run rebuild-index")
             for i in self._instances(t, info):
                 if i.revision not in wanted:
-                    yield Finding("damage", f"instance {i.sop_instance_uid}", f"is in the index and not in {info.name}: run rebuild-index")
+                    yield _of_index(f"instance {i.sop_instance_uid}", f"is in the index and not in {info.name}: run rebuild-index")
+            yield from _of_tables(check_extents(self._packed, t, info, tail))
 
     # --- what the index does not name
 
@@ -169,20 +187,19 @@ class _Check:
                     with self._packed.environment.reading() as t:
                         info = self._packed.find_pack(t, node, entry.name.sequence)
                     if info is None:
-                        yield self._unknown_pack(str(entry.name), lambda name=entry.name: read_pack_tail(tier, name))  # type: ignore[misc]
+                        yield self._unknown_pack(entry.name)
                     elif info.name != entry.name:
-                        yield Finding("damage", f"pack {entry.name}", f"has the number of {info.name}: two nodes wrote under one name")
+                        yield _of_pack(entry.name, f"has the number of {info.name}: two nodes wrote under one name")
             for name in tier.strangers():
                 yield Finding("unreferenced", f"file {name}", "is no pack")
         except Unavailable as error:
-            yield Finding("damage", f"tier {tier.url}", str(error))
+            yield Finding("damage", f"tier {tier.url}", str(error), "tier")
 
-    @staticmethod
-    def _unknown_pack(name: str, read: Callable[[], PackTail]) -> Finding:
+    def _unknown_pack(self, name: PackName) -> Finding:
         try:
-            read()
+            read_pack_tail(self._home.tier, name)
         except ArchiveError as error:
-            return Finding("damage", f"pack {name}", f"is not in the index and cannot be read: {error}")
+            return _of_pack(name, f"is not in the index and cannot be read: {error}")
         return Finding("unreferenced", f"pack {name}", "is whole and not in the index yet: the next start or rebuild-index takes it in")
 
     # --- the journal
@@ -194,20 +211,21 @@ class _Check:
             with self._pending.environment.reading() as t:  # Before looking at segments: what comes meanwhile may lie behind the look.
                 waiting += (p for s in self._pending.states(t) for p in self._pending.instances(t, s.key))
         except Damaged as error:
-            yield Finding("damage", "index of the journal", str(error))
+            yield _of_index("index of the journal", str(error))
         for number, path in self._home.journal.segments():
             try:
                 items = self._items(number, path)
             except FileNotFoundError:
                 continue  # It was released meanwhile.
             except ArchiveError as error:
-                yield Finding("damage", f"journal segment {number}", str(error))
+                yield Finding("damage", f"journal segment {number}", str(error), "journal", str(number))
                 continue
             yield from self._segment(items, seen)
         for pending in waiting:
             sequence = pending.descriptor.revision.sequence
             if sequence not in seen and self._is_pending(sequence):
-                yield Finding("damage", f"instance {pending.descriptor.sop_instance_uid}", f"journal record {sequence} is missing")
+                item, segment = f"instance {pending.descriptor.sop_instance_uid}", str(pending.location.segment)
+                yield Finding("damage", item, f"journal record {sequence} is missing", "journal", segment)
 
     def _items(self, number: int, path: Path) -> list[Found | Gap]:
         try:
@@ -217,19 +235,20 @@ class _Check:
 
     def _segment(self, items: list[Found | Gap], seen: dict[int, str]) -> Iterator[Finding]:
         for position, item in enumerate(items):
-            where = f"journal segment {item.location.segment} at {item.location.offset}"
+            number = str(item.location.segment)
+            where = f"journal segment {number} at {item.location.offset}"
             last = position == len(items) - 1
             if isinstance(item, Gap):
                 # At the end of a segment it may be a record that is being written right now, or was when the node died.
                 severity: Severity = "unreferenced" if last else "damage"
-                yield Finding(severity, where, f"{item.length} bytes belong to no whole record")
+                yield Finding(severity, where, f"{item.length} bytes belong to no whole record", "journal", number)
                 continue
             sequence = item.header.sequence
             if not item.damage:
                 seen[sequence] = ""
             elif self._is_pending(sequence) or item.header.kind != Kind.INSTANCE:
                 seen[sequence] = item.damage
-                yield Finding("damage", where, f"record {sequence}{self._name(sequence)}: {item.damage}")
+                yield Finding("damage", where, f"record {sequence}{self._name(sequence)}: {item.damage}", "journal", number)
             else:
                 yield Finding("unreferenced", where, f"record {sequence}, which nothing needs: {item.damage}")
 
@@ -241,6 +260,19 @@ class _Check:
     def _is_pending(self, sequence: int) -> bool:
         with self._pending.environment.reading() as t:
             return self._pending.get(t, sequence) is not None
+
+
+def _of_index(item: str, detail: str) -> Finding:
+    return Finding("damage", item, detail, "index")
+
+
+def _of_pack(name: PackName, detail: str) -> Finding:
+    return Finding("damage", f"pack {name}", detail, "pack", str(name))
+
+
+def _of_tables(found: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    for item, detail in found:
+        yield _of_index(item, f"{detail}: run rebuild-index")
 
 
 def _of_located(i: Located) -> tuple[object, ...]:

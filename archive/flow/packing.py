@@ -18,6 +18,7 @@ from archive.disk import Bytes
 from archive.errors import ArchiveError, Damaged, Unavailable
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
 from archive.flow.home import Home
+from archive.flow.identity import Identity
 from archive.flow.pack_content import Content, prepare, read_pending
 from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
@@ -237,17 +238,7 @@ class Packer:
         tier, identity = self._home.tier, self._home.identity
         name = self._resting(plan)
         if name is None:
-            header = PackHeader(
-                identity.name,
-                identity.node,
-                plan.pack_sequence,
-                plan.plan_id,
-                now_us(),
-                METADATA_VERSION,
-                ATTRIBUTES_VERSION,
-                void_reason=void_reason,
-            )
-            writer = PackWriter(header, content.series, deletions)
+            writer = PackWriter(pack_header(identity, plan, void_reason), content.series, deletions)
 
             def read(descriptor: InstanceDescriptor) -> Iterator[Bytes]:
                 return read_pending(self._home, content.records[descriptor.revision.sequence])
@@ -358,6 +349,12 @@ class Packer:
         with self._packed.environment.reading() as t:
             info = self._packed.find_pack(t, self._home.identity.name, plan.pack_sequence)
         return info is not None and info.plan_id == plan.plan_id
+
+
+def pack_header(identity: Identity, plan: Plan, void_reason: str = "") -> PackHeader:
+    """First line of the content index of a plan's pack."""
+    versions = METADATA_VERSION, ATTRIBUTES_VERSION
+    return PackHeader(identity.name, identity.node, plan.pack_sequence, plan.plan_id, now_us(), *versions, void_reason=void_reason)
 
 
 def instance_number(descriptor: InstanceDescriptor) -> int:

@@ -36,21 +36,28 @@ def verify(settings: Settings, progress: Progress) -> object:
     return verify(settings, progress)
 
 
+def repair(settings: Settings, progress: Progress, **how: Any) -> object:
+    from archive.flow.repair import How, repair
+
+    return repair(settings, How(**how), progress)
+
+
 def status(settings: Settings, progress: Progress) -> object:
     from archive.node.status import status_of
 
     return status_of(settings)
 
 
-JOBS: dict[str, Callable[[Settings, Progress], object]] = {
+JOBS: dict[str, Callable[..., object]] = {
     "recover": recover,
     "rebuild-index": rebuild_index,
     "verify": verify,
+    "repair": repair,
     "status": status,
 }
 
 
-def run_job(name: str, settings: Settings, progress: Progress, inherit: Sequence[int] = ()) -> Any:
+def run_job(name: str, settings: Settings, progress: Progress, inherit: Sequence[int] = (), **arguments: Any) -> Any:
     """Run one of `JOBS` in a child and wait for it.
 
     Parameters
@@ -59,6 +66,8 @@ def run_job(name: str, settings: Settings, progress: Progress, inherit: Sequence
         Gets each line that the job has to say.
     inherit : sequence of int
         Descriptors to pass on: the lock's, where the job writes.
+    **arguments
+        What else the job is told, as JSON values.
 
     Returns
     -------
@@ -72,7 +81,7 @@ def run_job(name: str, settings: Settings, progress: Progress, inherit: Sequence
     ArchiveError
         What the job raised, of the same class; or it ended without a word.
     """
-    child = Child(name, name, settings, inherit=inherit)
+    child = Child(name, name, settings, {"arguments": arguments}, inherit)
     try:
         answer = _listen(child, progress)
         code = child.process.wait()

@@ -139,7 +139,7 @@ def main(arguments: list[str]) -> int:
             with socket.socket(fileno=order["listener"]) as listener:
                 WORKERS[kind](settings, listener, order, stop, say)
         else:
-            say({"result": to_json(JOBS[kind](settings, lambda text: say({"progress": text})))})
+            say({"result": to_json(JOBS[kind](settings, lambda text: say({"progress": text}), **order["arguments"]))})
     except ArchiveError as error:
         say(error_message(error))
         return error.exit_code

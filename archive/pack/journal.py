@@ -12,6 +12,7 @@ import contextlib
 import re
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -293,6 +294,22 @@ class Journal:
             if (m := _NAME.match(name))
         }
         yield from sorted(found.items())
+
+    def spares(self) -> Iterator[tuple[int, Path]]:
+        """Released segments; they still hold what they held until they live again."""
+        for name in self.disk.list_folder(self._spare):
+            if found := _NAME.match(name):
+                yield int(found[1]), self._spare / name
+
+    def move_away(self, number: int, folder: Path) -> Path:
+        """Take a damaged segment out of the journal, into a folder on the same disk; returns where it lies then."""
+        self.disk.make_folder(folder)
+        path = self.path_of(number)
+        away = folder / f"{number:012d}-{time.time_ns()}.seg"
+        self.disk.rename(path, away)
+        self.disk.sync_folder(folder)
+        self.disk.sync_folder(path.parent)
+        return away
 
     def release(self, number: int) -> None:
         """Nothing in a sealed segment is needed any more: keep the file for another life, or remove it.

@@ -137,7 +137,12 @@ SMALL_PAYLOAD_BYTES = 1 << 20
 
 
 def scan_segment(
-    number: int, path: Path, payload_wanted: Callable[[int], bool], disk: Disk = LOCAL_DISK, only: int | None = None
+    number: int,
+    path: Path,
+    payload_wanted: Callable[[int], bool],
+    disk: Disk = LOCAL_DISK,
+    only: int | None = None,
+    epoch: bytes | None = None,
 ) -> Iterator[Found | Gap]:
     """All records of the segment's present life, in order; damage is stepped over and named, never the end of the walk.
 
@@ -147,6 +152,8 @@ def scan_segment(
         Of the kind: whether `Found.payload` is filled (up to 1 MiB).
     only : int, optional
         A kind: of other records nothing but the header is read.
+    epoch : bytes, optional
+        Of the life that is looked for, where the segment's own header is damaged.
 
     Raises
     ------
@@ -160,14 +167,16 @@ def scan_segment(
     try:
         disk.lock(fd, shared=True)
         size = disk.size(fd)
-        segment = SegmentHeader.unpack(disk.read(fd, SEGMENT_HEADER_BYTES, 0)) if size >= SEGMENT_HEADER_BYTES else None
-        if segment is None:
+        segment = SegmentHeader.unpack(disk.read(fd, SEGMENT_HEADER_BYTES, 0)) if size >= SEGMENT_HEADER_BYTES and not epoch else None
+        if segment is None and not epoch:
             raise Damaged(f"journal segment {number}: its header is damaged")
+        life = segment.epoch if segment else epoch
+        assert life is not None
         mapped = disk.map_read(fd, size)
         for start in range(0, size if only is None else 0, POPULATE_BYTES):
             populate(mapped, start, POPULATE_BYTES)
         with memoryview(mapped) as view:
-            yield from _walk(number, mapped, view, segment.epoch, payload_wanted, only)
+            yield from _walk(number, mapped, view, life, payload_wanted, only)
     finally:
         if mapped is not None:
             mapped.close()

@@ -50,6 +50,14 @@ def in_flight_name(node: str, sequence: int) -> str:
     return f".inflight/{node}-{sequence:012d}.zip"
 
 
+QUARANTINE = ".quarantine"
+
+
+def quarantined_name(name: PackName) -> str:
+    """Where a pack lies that was taken out of service; no reader looks there."""
+    return f"{QUARANTINE}/{name.node}-{name.sequence:012d}-{name.digest}.zip"
+
+
 def instance_entry(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, revision: str = "") -> str:
     """Entry of an instance; a further revision under the same UID carries its revision id `<node uuid>-<sequence>`."""
     suffix = f".r{revision}" if revision else ""

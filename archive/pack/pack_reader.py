@@ -64,6 +64,19 @@ def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
     UnknownFormat
         A newer version wrote it, or it needs a feature that is not known here.
     """
+    locator, blocks = read_blocks(length, read)
+    packed = read(locator.index_offset, locator.index_length)
+    if crc32(packed) != locator.index_crc:
+        raise Damaged("the pack's content index does not match its CRC")
+    try:
+        header, series, deletions = _parse(iter(gzip.decompress(packed).splitlines()))
+    except (BadInput, EOFError, IndexError, KeyError, OSError, StopIteration, TypeError, ValueError, zlib.error) as error:
+        raise Damaged(f"the pack's content index matches its CRC and makes no sense: {error!r}") from error
+    return PackTail(length, locator.covered, blocks, header, series, deletions)
+
+
+def read_blocks(length: int, read: Callable[[int, int], bytes]) -> tuple[Locator, list[int]]:
+    """Where things lie in a pack of `length` bytes, and the CRCs of its blocks; raises as `read_tail`."""
     if length < LOCATOR_BYTES:
         raise Damaged(f"a pack of {length} bytes is cut short")
     locator = Locator.unpack(read(length - LOCATOR_BYTES, LOCATOR_BYTES))
@@ -74,15 +87,7 @@ def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
         raise Damaged("the pack's tail (block CRCs, central directory) does not match its CRC")
     if locator.blocks != (locator.covered + BLOCK_BYTES - 1) // BLOCK_BYTES:
         raise Damaged("the pack has another number of blocks than its length asks for")
-    blocks = list(struct.unpack_from(f"<{locator.blocks}I", tail, locator.blocks_offset - locator.covered))
-    packed = read(locator.index_offset, locator.index_length)
-    if crc32(packed) != locator.index_crc:
-        raise Damaged("the pack's content index does not match its CRC")
-    try:
-        header, series, deletions = _parse(iter(gzip.decompress(packed).splitlines()))
-    except (BadInput, EOFError, IndexError, KeyError, OSError, StopIteration, TypeError, ValueError, zlib.error) as error:
-        raise Damaged(f"the pack's content index matches its CRC and makes no sense: {error!r}") from error
-    return PackTail(length, locator.covered, blocks, header, series, deletions)
+    return locator, list(struct.unpack_from(f"<{locator.blocks}I", tail, locator.blocks_offset - locator.covered))
 
 
 def _parse(lines: Iterator[bytes]) -> tuple[dict[str, Any], list[SeriesRow], list[Deletion]]:

@@ -134,15 +134,11 @@ class PackWriter:
             lines += rows[at : at + len(content.instances)]
             at += len(content.instances)
         index = compress(b"".join(dumps(line) + b"\n" for line in lines))
-        self._index = self._place(CONTENT_INDEX_ENTRY, len(index))
-        self._small.append((self._index, index))
-        self._index_crc = crc32(index)
+        self._small.append((self._place(CONTENT_INDEX_ENTRY, len(index)), index))
         blocks = (self._at + BLOCK_BYTES - 1) // BLOCK_BYTES
         self._blocks = self._place(BLOCK_CRCS_ENTRY, 4 * blocks)
         entries = [e for e, _ in self._instances] + [e for e, _ in self._small] + [self._blocks]
-        self._directory_length = sum(len(e.central_header(0)) for e in entries)
-        self._entries = len(entries)
-        self.length = self._at + self._directory_length + len(end_records(0, 0, 0, 0)) + LOCATOR_BYTES
+        self.length = self._at + sum(len(e.central_header(0)) for e in entries) + len(end_records(0, 0, 0, 0)) + LOCATOR_BYTES
         self.digest = ""
         self.block_crcs: list[int] = []
 
@@ -194,26 +190,33 @@ class PackWriter:
             raise Damaged(f"the pack came out {written} bytes long, laid out were {self.length}")
 
     def _tail(self) -> Iterator[bytes]:
-        table = struct.pack(f"<{len(self.block_crcs)}I", *self.block_crcs)
-        directory = b"".join(
-            [e.central_header(d.crc) for e, d in self._instances]
-            + [e.central_header(crc32(data)) for e, data in self._small]
-            + [self._blocks.central_header(crc32(table))]
-        )
-        tail = (
-            self._blocks.local_header(crc32(table))
-            + table
-            + directory
-            + end_records(self._entries, self._at, self._directory_length, LOCATOR_BYTES)
-        )
-        yield tail
-        yield Locator(
-            self.length,
-            self._index.data_offset,
-            self._index.length,
-            self._index_crc,
-            self._blocks.header_offset,
-            self._blocks.data_offset,
-            len(self.block_crcs),
-            crc32(tail),
-        ).pack()
+        entries = [(e, d.crc) for e, d in self._instances] + [(e, crc32(data)) for e, data in self._small]
+        return tail_of(entries, self._blocks, self.block_crcs)
+
+
+def tail_of(entries: list[tuple[Entry, int]], blocks: Entry, block_crcs: list[int]) -> Iterator[bytes]:
+    """What follows the bytes that block CRCs cover: their table, the central directory, the locator.
+
+    Parameters
+    ----------
+    entries : list of (Entry, int)
+        All before the table, each with its CRC-32; the last is the content index.
+    blocks : Entry
+        Of the table.
+    """
+    table = struct.pack(f"<{len(block_crcs)}I", *block_crcs)
+    directory = b"".join(e.central_header(crc) for e, crc in [*entries, (blocks, crc32(table))])
+    at = blocks.data_offset + len(table)
+    tail = blocks.local_header(crc32(table)) + table + directory + end_records(len(entries) + 1, at, len(directory), LOCATOR_BYTES)
+    yield tail
+    index, index_crc = entries[-1]
+    yield Locator(
+        blocks.header_offset + len(tail) + LOCATOR_BYTES,
+        index.data_offset,
+        index.length,
+        index_crc,
+        blocks.header_offset,
+        blocks.data_offset,
+        len(block_crcs),
+        crc32(tail),
+    ).pack()

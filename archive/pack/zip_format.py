@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from archive.pack.frame import ALIGNMENT
 
 LIMIT_32 = 0xFFFFFFFF
-_LOCAL = struct.Struct("<IHHHHHIIIHH")
+LOCAL = struct.Struct("<IHHHHHIIIHH")
+LOCAL_SIGNATURE = b"PK\x03\x04"
 _CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")
 _END_64 = struct.Struct("<IQHHIIQQQQ")
 _END_64_LOCATOR = struct.Struct("<IIQI")
@@ -43,9 +44,9 @@ class Entry:
         large = self.length >= LIMIT_32
         size = LIMIT_32 if large else self.length
         extra = struct.pack("<HHQQ", ZIP64_EXTRA, 16, self.length, self.length) if large else b""
-        padding = self.data_offset - self.header_offset - _LOCAL.size - len(name) - len(extra)
+        padding = self.data_offset - self.header_offset - LOCAL.size - len(name) - len(extra)
         extra += struct.pack("<HHH", ALIGNMENT_EXTRA, padding - 4, ALIGNMENT) + bytes(padding - 6)
-        return _LOCAL.pack(0x04034B50, 45 if large else 20, 0, 0, DOS_TIME, DOS_DATE, crc, size, size, len(name), len(extra)) + name + extra
+        return LOCAL.pack(0x04034B50, 45 if large else 20, 0, 0, DOS_TIME, DOS_DATE, crc, size, size, len(name), len(extra)) + name + extra
 
     def central_header(self, crc: int) -> bytes:
         name = self.name.encode("ascii")
@@ -80,7 +81,7 @@ class Entry:
 
 def place(name: str, length: int, at: int) -> Entry:
     """An entry whose local header starts at `at` and whose data starts on the next multiple of 64 that leaves room."""
-    least = at + _LOCAL.size + len(name) + (20 if length >= LIMIT_32 else 0) + 6
+    least = at + LOCAL.size + len(name) + (20 if length >= LIMIT_32 else 0) + 6
     return Entry(name, length, at, (least + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 

@@ -40,6 +40,17 @@ class ExtentName(NamedTuple):
         return ((int(self.digest[:16], 16) + self.first * 0x9E3779B97F4A7C15) & ((1 << 62) - 1)) or 1
 
 
+def kept_copies(folder: Path, digest: str, number: int) -> Iterator[bytes]:
+    """What files of a pool have of one block of a pack; whoever takes it holds it against its CRC."""
+    for part in (NEW, KEPT):
+        for path in sorted((folder / part / digest[:2] / digest).glob("*-*")):
+            first, _, blocks = path.name.partition("-")
+            if first.isdigit() and blocks.isdigit() and int(first) <= number < int(first) + int(blocks):
+                with path.open("rb") as file:
+                    file.seek((number - int(first)) * BLOCK_BYTES)
+                    yield file.read(BLOCK_BYTES)
+
+
 class Filling:
     """An extent on its way into the pool, under a name that nobody looks at."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.errors import BadInput, Damaged, NotFound, NotUnderstood, Unavailable
-from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, PackName, in_flight_name
+from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, in_flight_name, quarantined_name
 from archive.tier.protocol import NumberTaken, PackEntry
 
 READ_BYTES = 1 << 20
@@ -121,6 +121,15 @@ class DirectoryTier:
             self._disk.unlink(self._path(name))
             self._disk.sync_folder(self._path(name).parent)
 
+    def quarantine(self, name: PackName) -> str:
+        away = self._root / quarantined_name(name)
+        self._disk.make_folder(away.parent)
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.rename(self._path(name), away)
+            self._disk.sync_folder(away.parent)
+            self._disk.sync_folder(self._path(name).parent)
+        return quarantined_name(name)
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:
             raise BadInput(f"a directory has no storage class {storage_class!r}")
@@ -135,8 +144,8 @@ class DirectoryTier:
 
     def strangers(self) -> Iterator[str]:
         for path in sorted(self._root.rglob("*")):
-            if path.is_file():
-                relative = str(path.relative_to(self._root))
+            relative = str(path.relative_to(self._root))
+            if path.is_file() and not relative.startswith(f"{QUARANTINE}/"):
                 try:
                     PackName.parse(relative)
                 except NotUnderstood:

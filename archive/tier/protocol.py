@@ -68,6 +68,12 @@ class Tier(Protocol):
         """Gone, durably; an absent one is no error."""
         ...
 
+    def quarantine(self, name: PackName) -> str:
+        """Take a damaged pack out of service: durably under another name, which is returned; its number is free then. An absent one is
+        no error. What was quarantined under that name before is replaced.
+        """
+        ...
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         """Move a pack to one of `storage_classes`; `BadInput` for another."""
         ...
@@ -80,7 +86,7 @@ class Tier(Protocol):
         ...
 
     def strangers(self) -> Iterator[str]:
-        """Names of files that are no packs, for `verify` to report."""
+        """Names of files that are no packs and not in quarantine, for `verify` to report."""
         ...
 
     def local_path(self, name: PackName) -> Path | None:

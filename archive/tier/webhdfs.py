@@ -15,7 +15,7 @@ from pathlib import Path
 from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import ArchiveError, BadInput, Damaged, NotFound, NotUnderstood, Unavailable
-from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, PackName, folder_of, in_flight_name
+from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, folder_of, in_flight_name, quarantined_name
 from archive.tier.protocol import NumberTaken, PackEntry
 from archive.tier.webhdfs_answers import Checksum, FileStatus
 from archive.tier.webhdfs_checksum import FileChecksum, is_comparable
@@ -204,6 +204,8 @@ class WebHdfsTier:
     def strangers(self) -> Iterator[str]:
         for path in self._files.walk(self._root or "/"):
             relative = path.removeprefix(f"{self._root}/")
+            if relative.startswith(f"{QUARANTINE}/"):
+                continue
             try:
                 PackName.parse(relative)
             except NotUnderstood:
@@ -224,6 +226,15 @@ class WebHdfsTier:
                 self._files.delete(self._path(f"{IN_FLIGHT}/{row.name}"))
                 removed.append(row.name)
         return removed
+
+    def quarantine(self, name: PackName) -> str:
+        away = self._path(quarantined_name(name))
+        if self._files.status_or_none(self._path(name), self._settings.write_patience_seconds) is not None:
+            self._files.make_folder(away.rpartition("/")[0])
+            self._files.delete(away)
+            if not self._files.rename(self._path(name), away):
+                raise Unavailable(f"pack {name}: HDFS does not rename it to {away} and does not say why")
+        return quarantined_name(name)
 
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:

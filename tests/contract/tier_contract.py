@@ -209,6 +209,18 @@ class TierContract:
         tier.delete(names[0])
         tier.delete(PackName("nobody", 1, "0" * 64))
 
+    def test_what_is_quarantined_is_kept_elsewhere_and_its_number_is_free(self, tier: Tier, left_behind: Callable[[], list[str]]) -> None:
+        names = [put(tier, sequence) for sequence in (1, 2)]
+        away = tier.quarantine(names[0])
+        assert sorted(left_behind()) == sorted([away, str(names[1])])
+        assert ([entry.name for entry in tier.list_packs(NODE)], list(tier.strangers()), tier.nodes()) == (names[1:], [], [NODE])
+        with pytest.raises(NotFound):
+            tier.length(names[0])
+        assert tier.quarantine(names[0]) == away
+        assert put(tier, 1) == names[0]
+        tier.quarantine(names[0])  # Again, over what lies there.
+        assert sorted(left_behind()) == sorted([away, str(names[1])])
+
     def test_what_was_in_flight_is_removed_of_this_node_alone(
         self, tier: Tier, left_behind: Callable[[], list[str]], add_file: Callable[[str], None]
     ) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from archive.flow.home import Home
 from archive.index.environment import Transaction
 from archive.index.located import hash_uid
 from archive.index.packed import _INSTANCE, _ORDINAL
+from archive.index.terms import term_key
 from archive.pack.frame import HEADER_BYTES, RECORD_MAGIC
 from archive.pack.locator import LOCATOR_BYTES, Locator
 from archive.pack.naming import PackName
@@ -66,11 +68,14 @@ class Damage:
         Patterns over `severity item: detail`, one for each finding.
     refused : list of Object
         What is not served any more; all else is.
+    hidden : bool
+        Metadata may be missing though no object is.
     """
 
     do: Callable[[Place], None]
     findings: list[str]
     refused: list[Object]
+    hidden: bool = False
 
 
 def flip(file: Path, at: int, bit: int = 0x10) -> None:
@@ -81,6 +86,13 @@ def flip(file: Path, at: int, bit: int = 0x10) -> None:
         opened.write(bytes([byte ^ bit]))
 
 
+def wipe(file: Path, at: int, length: int = 512) -> None:
+    """A sector that reads as another one's bytes."""
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        opened.write((b"another sector " * (length // 15 + 1))[:length])
+
+
 def locator(pack: Path) -> Locator:
     return Locator.unpack(pack.read_bytes()[-LOCATOR_BYTES:])
 
@@ -89,6 +101,14 @@ def flip_pack(where: Callable[[bytes, Locator], int]) -> Callable[[Place], None]
     def do(place: Place) -> None:
         place.pack.chmod(0o640)
         flip(place.pack, where(place.pack.read_bytes(), locator(place.pack)))
+
+    return do
+
+
+def wipe_pack(where: Callable[[bytes, Locator], int], length: int = 512) -> Callable[[Place], None]:
+    def do(place: Place) -> None:
+        place.pack.chmod(0o640)
+        wipe(place.pack, where(place.pack.read_bytes(), locator(place.pack)), length)
 
     return do
 
@@ -195,6 +215,24 @@ def fewer_blocks(t: Transaction) -> None:
     t.put("blocks", struct.pack(">I", 1), value[:-4])
 
 
+def forgotten_series(t: Transaction) -> None:
+    t.delete("series", b"1.2.1\x001.2.1.1")
+
+
+def replace_in(t: Transaction, table: str, key: bytes, old: bytes, new: bytes) -> None:
+    value = t.get(table, key)
+    assert value is not None and old in value
+    t.put(table, key, value.replace(old, new))
+
+
+def other_rows(t: Transaction) -> None:
+    """Instance numbers of the others: a valid row, and not of these instances."""
+    key = _ORDINAL.pack(1, 0)
+    value = t.get("rows", key)
+    assert value is not None
+    t.put("rows", key, zlib.compress(zlib.decompress(value).replace(b'"Value":[2]', b'"Value":[7]'), 6))
+
+
 DIGEST = r"damage pack \S*/000000000001-\S+: its SHA-256 is"
 FIRST = r"damage pack \S*/000000000001-\S+: "
 
@@ -211,6 +249,16 @@ IN_LAST_BLOCK = [DIGEST, FIRST + r"blocks \[2\]", *shares(BIG, *SMALL)]
 DAMAGES = {
     "pack: payload": Damage(flip_pack(middle_of(BIG)), [DIGEST, FIRST + r"blocks \[1\]", *shares(BIG)], [BIG]),
     "pack: payload in a shared block": Damage(flip_pack(middle_of(SMALL[1])), IN_LAST_BLOCK, [BIG, *SMALL]),
+    "pack: a sector of a payload": Damage(wipe_pack(middle_of(BIG)), [DIGEST, FIRST + r"blocks \[1\]", *shares(BIG)], [BIG]),
+    "pack: a sector of metadata": Damage(
+        wipe_pack(lambda pack, _: pack.index(b"metadata.json.gz") + 64, 100), IN_LAST_BLOCK, [BIG, *SMALL]
+    ),
+    "pack: a sector of the content index": Damage(
+        wipe_pack(lambda _, found: found.index_offset + 100),
+        [*IN_LAST_BLOCK, FIRST + "the pack's content index does not match its CRC"],
+        [BIG, *SMALL],
+    ),
+    "pack: a sector of the tail": Damage(wipe_pack(lambda pack, found: len(pack) - 900), [DIGEST, FIRST + "the pack's tail"], []),
     "pack: local header": Damage(flip_pack(lambda pack, _: pack.index(b"1.2.1.1.2.dcm")), IN_LAST_BLOCK, [BIG, *SMALL]),
     "pack: metadata": Damage(flip_pack(lambda pack, _: pack.index(b"metadata.json.gz") + 150), IN_LAST_BLOCK, [BIG, *SMALL]),
     "pack: content index": Damage(
@@ -236,6 +284,26 @@ DAMAGES = {
         lambda place: flip(place.segment, place.at(WAITING[1]) + 300),
         [rf"damage journal segment \d+ at \d+: record \d+ of instance {WAITING[1].sop_instance_uid}: payload"],
         [WAITING[1]],
+    ),
+    "journal: a sector of a payload": Damage(
+        lambda place: wipe(place.segment, place.at(WAITING[1]) + 200, 100),
+        [rf"damage journal segment \d+ at \d+: record \d+ of instance {WAITING[1].sop_instance_uid}: payload"],
+        [WAITING[1]],
+    ),
+    "journal: most of a header": Damage(
+        lambda place: wipe(place.segment, place.header_at(WAITING[1]) + 10, 100),
+        [r"damage journal segment \d+ at \d+: \d+ bytes belong to no whole record", *missing(WAITING[1])],
+        [WAITING[1]],
+    ),
+    "journal: most of a descriptor": Damage(
+        lambda place: wipe(place.segment, place.at(WAITING[1]) + len(WAITING[1].data_set) + 30, 200),
+        [rf"damage journal segment \d+ at \d+: record \d+ of instance {WAITING[1].sop_instance_uid}: descriptor"],
+        [],
+    ),
+    "journal: a sector of a large object": Damage(
+        lambda place: wipe(place.large_segment, 300_000),
+        [rf"damage journal segment \d+ at \d+: record \d+ of instance {STREAMED.sop_instance_uid}: payload"],
+        [STREAMED],
     ),
     "journal: payload of the last record": Damage(
         lambda place: flip(place.segment, place.at(WAITING[2]) + 300),
@@ -299,10 +367,73 @@ DAMAGES = {
     ),
     "index: a stale digest": Damage(change_packed(stale_digest), [rf"damage instance {SMALL[0].sop_instance_uid}: the index is stale"], []),
     "index: a forgotten instance": Damage(
-        change_packed(forgotten), [rf"damage instance {SMALL[0].sop_instance_uid}: is in \S+ and not in the index"], SMALL[:1]
+        change_packed(forgotten),
+        [
+            rf"damage instance {SMALL[0].sop_instance_uid}: is in \S+ and not in the index",
+            r"damage series 1.2.1.1: the index counts 4 instances and has 3",
+        ],
+        SMALL[:1],
     ),
     "index: an invented instance": Damage(
-        change_packed(invented), [rf"damage instance {SMALL[2].sop_instance_uid}: is in the index and not in \S+"], []
+        change_packed(invented),
+        [
+            rf"damage instance {SMALL[2].sop_instance_uid}: is in the index and not in \S+",
+            r"damage index table uids: has 5 entries for 6 instances",
+        ],
+        [],
+    ),
+    "index: a series forgotten": Damage(
+        change_packed(forgotten_series),
+        [
+            r"damage index table studies: names 2 series, the index has 1",
+            r"damage index table series_studies: has 2 entries for 1 series",
+            r"damage study 1.2.1: the index names a series of it that it does not know",
+            r"damage series 1.2.1.1: is in \S+ and not in the index",
+        ],
+        [],
+        hidden=True,
+    ),
+    "index: a study forgotten": Damage(
+        change_packed(lambda t: t.delete("studies", b"1.2.1")),
+        [
+            r"damage series 1.2.1.1: is not in its study in the index",
+            r"damage index table studies: names 1 series, the index has 2",
+            *[r"damage study 1.2.1: searches find it by what it does not say"] * 4,
+        ],
+        [],
+    ),
+    "index: a term forgotten": Damage(
+        change_packed(lambda t: t.delete("terms", term_key("00100020", "P1", "1.2.1"))),
+        [r"damage study 1.2.1: searches by its attributes do not find it"],
+        [],
+    ),
+    "index: a term invented": Damage(
+        change_packed(lambda t: t.put("terms", term_key("00100020", "P9", "1.2.1"), b"")),
+        [r"damage study 1.2.1: searches find it by what it does not say"],
+        [],
+    ),
+    "index: another patient's name": Damage(
+        change_packed(lambda t: replace_in(t, "studies", b"1.2.1", b"PATIENT^1", b"PATIENT^2")),
+        [r"damage study 1.2.1: attribute 00100010 in the index", r"damage study 1.2.1: searches by its attributes do not find it"],
+        [],
+    ),
+    "index: another modality of a series": Damage(
+        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"CT"', b'"MR"')),
+        [r"damage series 1.2.1.1: attribute 00080060 in the index", r"damage study 1.2.1: the index leaves out a modality"],
+        [],
+    ),
+    "index: a wrong count": Damage(
+        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"instances":4', b'"instances":5')),
+        [r"damage series 1.2.1.1: the index counts 5 instances and has 4"],
+        [],
+    ),
+    "index: rows of other instances": Damage(
+        change_packed(other_rows), [r"damage series 1.2.1.1: what the index has for searches of its instances is not what"], []
+    ),
+    "index: a stale extent": Damage(
+        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"extents":[[1,0,4,', b'"extents":[[1,0,3,')),
+        [r"damage series 1.2.1.1: the index counts 4 instances and has 3", r"damage series 1.2.1.1: the index is stale about its extent"],
+        [],
     ),
     "index: too few block CRCs": Damage(change_packed(fewer_blocks), [FIRST + r"blocks \[2\]", *shares(BIG, *SMALL)], [BIG, *SMALL]),
 }

@@ -151,8 +151,8 @@ def living(settings: Settings, disk: Disk = LOCAL_DISK) -> Iterator[Life]:
 
 
 def pack_files(data: Path) -> list[Path]:
-    """The packs of the embedded tier, in order."""
-    return sorted((data / "packs").rglob("*.zip"))
+    """The packs of the embedded tier, in order; not what is in flight or in quarantine."""
+    return sorted(path for path in (data / "packs").rglob("*.zip") if not path.parent.name.startswith("."))
 
 
 def files_below(folder: Path) -> list[str]:
