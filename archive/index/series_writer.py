@@ -81,15 +81,11 @@ class SeriesWriter:
         """What the index holds of a series; extents of which nothing is found any more are left out."""
         out: list[Said] = []
         for extent in list(extents):
-            found = list(self._index.instances(self._t, extent))
+            found = said_in(self._index, self._t, extent)
             if not found:
                 extents.remove(extent)
                 self._t.delete("rows", _ORDINAL.pack(extent.pack_id, extent.first))
-                continue
-            said = self._index.said(self._t, extent)
-            out += [
-                Said(i.revision, i.received_us, i.sop_instance_uid, i.sop_class_uid, said[ordinal - extent.first]) for ordinal, i in found
-            ]
+            out += found
         return out
 
     def _put(self, key: SeriesKey, extents: list[Extent], said: list[Said]) -> None:
@@ -98,15 +94,7 @@ class SeriesWriter:
             t.delete("series", key.to_bytes())
             t.delete("series_studies", other_way)
             return
-        said = in_order_of_arrival(said)
-        row = {
-            "attributes": first_says([one.attributes for one in said]),
-            "extents": [[e.pack_id, e.first, e.instances, e.metadata_offset, e.metadata_length, e.metadata_crc] for e in extents],
-            "instances": len({one.sop_instance_uid for one in said}),
-            "sop_classes": sorted({one.sop_class_uid for one in said}),
-            "first": said[0].received_us,
-        }
-        t.put("series", key.to_bytes(), dumps(row))
+        t.put("series", key.to_bytes(), dumps(series_row(extents, said)))
         t.put("series_studies", other_way, b"")
 
     def _settle_study(self, study_instance_uid: str, touched: list[str]) -> None:
@@ -114,19 +102,44 @@ class SeriesWriter:
         before = self._index.study(t, study_instance_uid)
         uids = {*(before.series_instance_uids if before else []), *touched}
         found = [self._index.series(t, SeriesKey(study_instance_uid, uid)) for uid in uids]
-        series = sorted((s for s in found if s is not None), key=lambda s: (s.first_us, s.key.series_instance_uid))
+        series = [s for s in found if s is not None]
         terms = set(terms_of(before.attributes, study_instance_uid)) if before else set()
         if not series:
             t.delete("studies", key)
         else:
-            attributes = study_says(series)
-            t.put("studies", key, dumps({"attributes": attributes, "series": [s.key.series_instance_uid for s in series]}))
-            now = set(terms_of(attributes, study_instance_uid))
+            row = study_row(series)
+            t.put("studies", key, dumps(row))
+            now = set(terms_of(row["attributes"], study_instance_uid))
             for term in now - terms:
                 t.put("terms", term, b"")
             terms -= now
         for term in terms:
             t.delete("terms", term)
+
+
+def series_row(extents: list[Extent], said: list[Said]) -> dict[str, Any]:
+    """What table `series` has of a series with these extents, of which these instances are found."""
+    said = in_order_of_arrival(said)
+    return {
+        "attributes": first_says([one.attributes for one in said]),
+        "extents": [[e.pack_id, e.first, e.instances, e.metadata_offset, e.metadata_length, e.metadata_crc] for e in extents],
+        "instances": len({one.sop_instance_uid for one in said}),
+        "sop_classes": sorted({one.sop_class_uid for one in said}),
+        "first": said[0].received_us,
+    }
+
+
+def said_in(index: PackedIndex, t: Transaction, extent: Extent) -> list[Said]:
+    """What the index holds of the instances of an extent that are found."""
+    found = list(index.instances(t, extent))
+    said = index.said(t, extent) if found else []
+    return [Said(i.revision, i.received_us, i.sop_instance_uid, i.sop_class_uid, said[n - extent.first]) for n, i in found]
+
+
+def study_row(series: list[SeriesRecord]) -> dict[str, Any]:
+    """What table `studies` has of a study of these series."""
+    series = sorted(series, key=lambda s: (s.first_us, s.key.series_instance_uid))
+    return {"attributes": study_says(series), "series": [s.key.series_instance_uid for s in series]}
 
 
 def first_says(said: list[dict[str, Any]]) -> dict[str, Any]:

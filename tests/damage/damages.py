@@ -215,8 +215,7 @@ def fewer_blocks(t: Transaction) -> None:
     t.put("blocks", struct.pack(">I", 1), value[:-4])
 
 
-def forgotten_series(t: Transaction) -> None:
-    t.delete("series", b"1.2.1\x001.2.1.1")
+SERIES = b"1.2.1\x001.2.1.1"
 
 
 def replace_in(t: Transaction, table: str, key: bytes, old: bytes, new: bytes) -> None:
@@ -225,12 +224,14 @@ def replace_in(t: Transaction, table: str, key: bytes, old: bytes, new: bytes) -
     t.put(table, key, value.replace(old, new))
 
 
-def other_rows(t: Transaction) -> None:
-    """Instance numbers of the others: a valid row, and not of these instances."""
+def change_rows(t: Transaction, old: bytes, new: bytes) -> None:
+    """A valid row, and not of these instances."""
     key = _ORDINAL.pack(1, 0)
     value = t.get("rows", key)
     assert value is not None
-    t.put("rows", key, zlib.compress(zlib.decompress(value).replace(b'"Value":[2]', b'"Value":[7]'), 6))
+    content = zlib.decompress(value)
+    assert old in content
+    t.put("rows", key, zlib.compress(content.replace(old, new), 6))
 
 
 DIGEST = r"damage pack \S*/000000000001-\S+: its SHA-256 is"
@@ -370,7 +371,8 @@ DAMAGES = {
         change_packed(forgotten),
         [
             rf"damage instance {SMALL[0].sop_instance_uid}: is in \S+ and not in the index",
-            r"damage series 1.2.1.1: the index counts 4 instances and has 3",
+            r"damage series 1.2.1.1: its instances in the index are not",
+            r"damage pack \S*/000000000001-\S+: the index counts other instances in it than it has",
         ],
         SMALL[:1],
     ),
@@ -378,15 +380,15 @@ DAMAGES = {
         change_packed(invented),
         [
             rf"damage instance {SMALL[2].sop_instance_uid}: is in the index and not in \S+",
-            r"damage index table uids: has 5 entries for 6 instances",
+            r"damage index table uids: has 5 entries, should have 6",
+            r"damage pack \S*/000000000001-\S+: the index counts other instances in it than it has",
         ],
         [],
     ),
     "index: a series forgotten": Damage(
-        change_packed(forgotten_series),
+        change_packed(lambda t: t.delete("series", SERIES)),
         [
-            r"damage index table studies: names 2 series, the index has 1",
-            r"damage index table series_studies: has 2 entries for 1 series",
+            r"damage index table series_studies: has 2 entries, should have 1",
             r"damage study 1.2.1: the index names a series of it that it does not know",
             r"damage series 1.2.1.1: is in \S+ and not in the index",
         ],
@@ -397,7 +399,6 @@ DAMAGES = {
         change_packed(lambda t: t.delete("studies", b"1.2.1")),
         [
             r"damage series 1.2.1.1: is not in its study in the index",
-            r"damage index table studies: names 1 series, the index has 2",
             *[r"damage study 1.2.1: searches find it by what it does not say"] * 4,
         ],
         [],
@@ -414,25 +415,37 @@ DAMAGES = {
     ),
     "index: another patient's name": Damage(
         change_packed(lambda t: replace_in(t, "studies", b"1.2.1", b"PATIENT^1", b"PATIENT^2")),
-        [r"damage study 1.2.1: attribute 00100010 in the index", r"damage study 1.2.1: searches by its attributes do not find it"],
+        [r"damage study 1.2.1: what the index says of it", r"damage study 1.2.1: searches by its attributes do not find it"],
         [],
     ),
     "index: another modality of a series": Damage(
-        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"CT"', b'"MR"')),
-        [r"damage series 1.2.1.1: attribute 00080060 in the index", r"damage study 1.2.1: the index leaves out a modality"],
+        change_packed(lambda t: replace_in(t, "series", SERIES, b'"CT"', b'"MR"')),
+        [r"damage series 1.2.1.1: its attributes in the index are not", r"damage study 1.2.1: what the index says of it"],
         [],
     ),
     "index: a wrong count": Damage(
-        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"instances":4', b'"instances":5')),
-        [r"damage series 1.2.1.1: the index counts 5 instances and has 4"],
+        change_packed(lambda t: replace_in(t, "series", SERIES, b'"instances":4', b'"instances":5')),
+        [r"damage series 1.2.1.1: its instances in the index are not"],
+        [],
+    ),
+    "index: a wrong count of a pack": Damage(
+        change_packed(lambda t: t.put("live", struct.pack(">I", 1), struct.pack(">QQ", 3, 1))),
+        [r"damage pack \S*/000000000001-\S+: the index counts other instances in it than it has"],
         [],
     ),
     "index: rows of other instances": Damage(
-        change_packed(other_rows), [r"damage series 1.2.1.1: what the index has for searches of its instances is not what"], []
+        change_packed(lambda t: change_rows(t, b'"Value":[2]', b'"Value":[7]')),
+        [r"damage series 1.2.1.1: what the index has for searches of its instances is not what"],
+        [],
+    ),
+    "index: what instances do not say": Damage(
+        change_packed(lambda t: change_rows(t, b"PATIENT^1", b"PATIENT^2")),
+        [r"damage series 1.2.1.1: its attributes in the index are not", r"damage series 1.2.1.1: what the index has its instances say"],
+        [],
     ),
     "index: a stale extent": Damage(
-        change_packed(lambda t: replace_in(t, "series", b"1.2.1\x001.2.1.1", b'"extents":[[1,0,4,', b'"extents":[[1,0,3,')),
-        [r"damage series 1.2.1.1: the index counts 4 instances and has 3", r"damage series 1.2.1.1: the index is stale about its extent"],
+        change_packed(lambda t: replace_in(t, "series", SERIES, b'"extents":[[1,0,4,', b'"extents":[[1,0,3,')),
+        [r"damage series 1.2.1.1: its instances in the index are not", r"damage series 1.2.1.1: the index is stale about its extent"],
         [],
     ),
     "index: too few block CRCs": Damage(change_packed(fewer_blocks), [FIRST + r"blocks \[2\]", *shares(BIG, *SMALL)], [BIG, *SMALL]),
