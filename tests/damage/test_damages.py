@@ -11,7 +11,8 @@ import pytest
 from archive.errors import Damaged, NotFound
 from archive.flow.check import verify
 from archive.flow.recovery import rebuild_index, recover
-from tests.damage.damages import ALL, BIG, DAMAGES, OTHER, SMALL, STREAMED, WAITING, Place
+from tests.damage.damages import DAMAGES
+from tests.damage.ways import ALL, BIG, OTHER, SMALL, STREAMED, WAITING, Place
 from tests.flow.objects import Life, Object, living, settings_of
 
 

@@ -16,8 +16,9 @@ from archive.flow.recovery import recover
 from archive.flow.repair import How, RepairReport, repair
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.naming import PackName
-from tests.damage.damages import ALL, BIG, DAMAGES, OTHER, SMALL, STREAMED, WAITING, Place, flip, locator, wipe
+from tests.damage.damages import DAMAGES
 from tests.damage.test_damages import findings, place
+from tests.damage.ways import ALL, BIG, OTHER, SMALL, STREAMED, WAITING, Place, flip, locator, wipe
 from tests.flow.objects import Object, files_below, living, settings_of
 
 __all__ = ["place"]
