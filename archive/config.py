@@ -61,6 +61,8 @@ class DimseSection(Section):
     artim_seconds: float = setting(30.0, "Wait for A-ASSOCIATE-RQ, and for the close after a release or abort.", "seconds", gt=0)
     idle_seconds_max: float = setting(300.0, "An association that says nothing for this long is aborted.", "seconds", gt=0)
     stall_seconds_max: float = setting(30.0, "A peer that stops in the middle of a PDU for this long is dropped.", "seconds", gt=0)
+    find_results_max: int = setting(10000, "Most answers to one C-FIND; where there are more it ends with a warning.", "answers", ge=1)
+    find_relational: bool = setting(False, "Answer relational queries of callers that did not negotiate them, too.")
     buffer_bytes_max: int = setting(
         96 * MIB, "Memory of one worker for objects on their way in; beyond it they stream to the journal.", "bytes", ge=MIB
     )

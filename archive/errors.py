@@ -26,7 +26,7 @@ class NotUnderstood(BadInput):
 
 
 class Mismatch(BadInput):
-    """A data set names another object than the command it came with."""
+    """A data set does not fit the command it came with: it names another object, or lacks what the SOP class wants."""
 
 
 class Duplicate(BadInput):

@@ -122,6 +122,17 @@ INSTANCE_ATTRIBUTES = (
     "300A0002",  # RTPlanLabel
 )
 
+DATE_AND_TIME = (
+    ("00080012", "00080013"),  # InstanceCreationDate
+    ("00080020", "00080030"),  # StudyDate
+    ("00080021", "00080031"),  # SeriesDate
+    ("00080022", "00080032"),  # AcquisitionDate
+    ("00080023", "00080033"),  # ContentDate
+    ("00100030", "00100032"),  # PatientBirthDate
+    ("00400244", "00400245"),  # PerformedProcedureStepStartDate
+)
+"""Dates with the attribute that holds the time of the same moment."""
+
 _LEVELS: dict[str, Level] = {
     **dict.fromkeys(PATIENT_ATTRIBUTES, "patient"),
     **dict.fromkeys(STUDY_ATTRIBUTES, "study"),

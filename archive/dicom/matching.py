@@ -20,12 +20,13 @@ values, joined by `\\` (not in LT, ST, UR, UT) or by `,` in a list of UIDs or co
 inside a sequence match if one item satisfies all of them together (C.2.2.2.6).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from typing import Any
 
-from archive.dicom.attributes import keyword_of, vr_of
+from archive.dicom.attributes import DATE_AND_TIME, keyword_of, vr_of
 from archive.dicom.text_matching import compile_fuzzy_name, compile_name, compile_text
-from archive.dicom.time_matching import compile_range
+from archive.dicom.time_matching import CombinedRange, compile_combined, compile_range
 from archive.errors import BadInput
 
 Path = tuple[str, ...]
@@ -141,10 +142,23 @@ class _Attribute:
         return self._tests[vr]
 
 
+class _DateAndTime:
+    """The keys of a date and of its time, combined."""
+
+    universal = False
+
+    def __init__(self, date_tag: str, time_tag: str, test: CombinedRange) -> None:
+        self._date_tag, self._time_tag, self._test = date_tag, time_tag, test
+
+    def __call__(self, attributes: Attributes) -> bool:
+        dates, times = (attributes.get(tag, {}).get("Value", ()) for tag in (self._date_tag, self._time_tag))
+        return any(self._test(*pair) for pair in zip_longest(dates, times[: len(dates)]))
+
+
 class Matcher:
     """A compiled query; call it with the attributes of an object in the DICOM JSON model."""
 
-    def __init__(self, tests: list[_Attribute], sequences: dict[str, "Matcher"]) -> None:
+    def __init__(self, tests: Iterable[_Attribute | _DateAndTime], sequences: dict[str, "Matcher"]) -> None:
         self._tests = [test for test in tests if not test.universal]
         self._sequences = {tag: matcher for tag, matcher in sequences.items() if not matcher.universal}
 
@@ -164,7 +178,7 @@ class Matcher:
         return True
 
 
-def compile_keys(keys: Mapping[Path, str], fuzzy: bool = False) -> Matcher:
+def compile_keys(keys: Mapping[Path, str], fuzzy: bool = False, combined: bool = False) -> Matcher:
     """Compile the keys of a query.
 
     Parameters
@@ -173,6 +187,8 @@ def compile_keys(keys: Mapping[Path, str], fuzzy: bool = False) -> Matcher:
         From attribute path (tags of 8 upper-case hexadecimal digits; more than one leads into sequences) to the text of the key.
     fuzzy : bool
         Fuzzy matching of person names (QIDO-RS `fuzzymatching=true`).
+    combined : bool
+        Ranges of a date and of its time are one range (combined date-time matching of PS3.4 C.5.1.1).
 
     Returns
     -------
@@ -184,19 +200,26 @@ def compile_keys(keys: Mapping[Path, str], fuzzy: bool = False) -> Matcher:
     BadInput
         A key cannot be a value of its attribute: no date, no number, a value for a sequence. The text names the attribute.
     """
-    return _compile_level({path: key for path, key in keys.items() if path}, fuzzy, ())
+    return _compile_level({path: key for path, key in keys.items() if path}, fuzzy, combined, ())
 
 
-def _compile_level(keys: Mapping[Path, str], fuzzy: bool, above: Path) -> Matcher:
-    tests: list[_Attribute] = []
+def _compile_level(keys: Mapping[Path, str], fuzzy: bool, combined: bool, above: Path) -> Matcher:
+    tests: dict[str, _Attribute | _DateAndTime] = {}
     inside: dict[str, dict[Path, str]] = {}
     for path, key in keys.items():
         if len(path) > 1:
             inside.setdefault(path[0], {})[path[1:]] = key
             continue
         try:
-            tests.append(_Attribute(path[0], key, fuzzy))
+            tests[path[0]] = _Attribute(path[0], key, fuzzy)
         except ValueError as error:
             name = ".".join(keyword_of(tag) or tag for tag in (*above, *path))
             raise BadInput(f"query key {name}: {error}") from error
-    return Matcher(tests, {tag: _compile_level(below, fuzzy, (*above, tag)) for tag, below in inside.items()})
+    for date_tag, time_tag in DATE_AND_TIME if combined else ():
+        if date_tag in tests and time_tag in tests and not (tests[date_tag].universal or tests[time_tag].universal):
+            keys_of_both = keys[(date_tag,)], keys[(time_tag,)]
+            test = None if "\\" in "".join(keys_of_both) else compile_combined(*keys_of_both)
+            if test is not None:
+                del tests[time_tag]
+                tests[date_tag] = _DateAndTime(date_tag, time_tag, test)
+    return Matcher(tests.values(), {tag: _compile_level(below, fuzzy, combined, (*above, tag)) for tag, below in inside.items()})

@@ -2,8 +2,9 @@
 
 A value stands for the whole span of its precision: the key `10` for TM means every instant from 10:00:00.000000 to
 10:59:59.999999. A stored value is taken at its first instant. So a single key matches what lies inside its span, and a range
-matches from the first instant of its low end to the last instant of its high end. StudyDate and StudyTime are matched each by
-itself, not combined.
+matches from the first instant of its low end to the last instant of its high end. A date and its time (StudyDate and StudyTime) are
+matched each by itself, or, where a peer negotiated it, combined: `20200101-20200103` and `1000-1200` then mean from ten o'clock on the
+first day to noon on the third.
 """
 
 import re
@@ -147,3 +148,38 @@ def compile_range(vr: str, text: str) -> Range:
         if (low or high) and all(span or not part for span, part in zip(spans, (low, high), strict=True)):
             return Range(parse, *spans)
     raise ValueError(f"{text!r} is no {vr} value or range")
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedRange:
+    """Keys of a date and its time together; an open end is None, others are microseconds, both included."""
+
+    low: int | None
+    high: int | None
+
+    def __call__(self, date_value: object, time_value: object) -> bool:
+        """Whether the instant that stored texts name lies in the range; a date without a time is taken at midnight."""
+        day = parse_date(date_value.strip(" \0")) if isinstance(date_value, str) else None
+        if day is None:
+            return False
+        time = parse_time(time_value.strip(" \0")) if isinstance(time_value, str) else None
+        at = day.first + (time.first if time else 0)
+        return (self.low is None or at >= self.low) and (self.high is None or at <= self.high)
+
+
+def compile_combined(date_key: str, time_key: str) -> CombinedRange | None:
+    """The test of a date key and a time key together (PS3.4 C.2.2.2.5.3); None where they are not two ranges.
+
+    An end of the range has the time key's end on its own day; without one it is the whole day.
+
+    Raises
+    ------
+    ValueError
+        A key is no range.
+    """
+    if parse_date(date_key.strip(" \0")) or parse_time(time_key.strip(" \0")):
+        return None
+    dates, times = compile_range("DA", date_key), compile_range("TM", time_key)
+    low = dates.low.first + (times.low.first if times.low else 0) if dates.low else None
+    high = dates.high.first + (times.high.last if times.high else DAY - 1) if dates.high else None
+    return CombinedRange(low, high)

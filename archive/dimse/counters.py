@@ -22,6 +22,10 @@ class Counters:
         C-ECHO requests answered.
     objects_stored, objects_refused : int
         C-STORE requests answered with success, and with anything else.
+    finds, finds_failed : int
+        C-FIND requests answered, cancelled ones and those with too many results included; and with a failure.
+    find_results : int
+        Answers to them.
     data_set_bytes : int
         Bytes of data sets received with them.
     """
@@ -36,6 +40,9 @@ class Counters:
     echoes: int = 0
     objects_stored: int = 0
     objects_refused: int = 0
+    finds: int = 0
+    finds_failed: int = 0
+    find_results: int = 0
     data_set_bytes: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 

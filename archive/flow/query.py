@@ -4,20 +4,26 @@ Terms of the index find candidate studies; the matching engine decides. Results 
 Study Instance UID, SeriesNumber, InstanceNumber, so that paging is stable; limit and offset count what is left after all else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from archive.dicom.attributes import Level as AnyLevel
-from archive.dicom.attributes import level_of
+from archive.dicom.attributes import (
+    INSTANCE_ATTRIBUTES,
+    PATIENT_ATTRIBUTES,
+    SERIES_ATTRIBUTES,
+    STUDY_ATTRIBUTES,
+    level_of,
+)
 from archive.dicom.matching import Matcher, compile_keys
 from archive.flow.candidates import candidate_studies
 from archive.flow.home import Home
+from archive.flow.patients import COUNTED_OF_PATIENT, count_patient, keys_of_patient, patient_of
 from archive.flow.series_view import Member, SeriesView, instances_of_series, series_of_study
 from archive.index.located import SeriesKey
 
-Level = Literal["study", "series", "instance"]
+Level = Literal["patient", "study", "series", "instance"]
 Path = tuple[str, ...]
 Row = dict[str, Any]
 
@@ -26,13 +32,27 @@ MODALITY, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY = "00080060", "00080061", "0
 RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, SPECIFIC_CHARACTER_SET = "00080054", "00080056", "00080005"
 SERIES_OF_STUDY, INSTANCES_OF_STUDY, INSTANCES_OF_SERIES = "00201206", "00201208", "00201209"
 
-_OWN_LEVEL: dict[str, AnyLevel] = {
+COUNTED = (
+    RETRIEVE_AE_TITLE,
+    INSTANCE_AVAILABILITY,
+    MODALITIES_IN_STUDY,
+    SOP_CLASSES_IN_STUDY,
+    SERIES_OF_STUDY,
+    INSTANCES_OF_STUDY,
+    INSTANCES_OF_SERIES,
+)
+"""What rows hold besides attributes of objects: counted, or known of the whole node. Of patients: `patients.COUNTED_OF_PATIENT`."""
+SEARCHABLE = frozenset((*PATIENT_ATTRIBUTES, *STUDY_ATTRIBUTES, *SERIES_ATTRIBUTES, *INSTANCE_ATTRIBUTES, *COUNTED))
+
+_OWN_LEVEL: dict[str, Level] = {
     **dict.fromkeys((STUDY_INSTANCE_UID, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, SERIES_OF_STUDY, INSTANCES_OF_STUDY), "study"),
     **dict.fromkeys((SERIES_INSTANCE_UID, INSTANCES_OF_SERIES), "series"),
     **dict.fromkeys((SOP_INSTANCE_UID, SOP_CLASS_UID), "instance"),
     **dict.fromkeys((RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, SPECIFIC_CHARACTER_SET), "study"),
+    **dict.fromkeys(COUNTED_OF_PATIENT, "patient"),
 }
-_DEPTH: dict[AnyLevel, int] = {"patient": 0, "study": 0, "series": 1, "instance": 2}
+_LEVEL_NUMBER: dict[Level, int] = {"patient": 0, "study": 1, "series": 2, "instance": 3}
+_DEPTH: dict[Level, int] = {"patient": 0, "study": 0, "series": 1, "instance": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +64,13 @@ class Query:
     keys : dict
         From attribute path (tags of 8 hexadecimal digits) to the text of the key.
     include : frozenset of str, or 'all'
-        Attributes of higher levels that the rows have besides.
+        Attributes of higher levels that the rows have besides; what is counted of a patient is there only where it is named here.
     limit, offset : int
         Of the rows after matching.
     fuzzy : bool
         Fuzzy matching of person names.
+    combined : bool
+        A date and its time are matched as one moment.
     """
 
     level: Level
@@ -57,6 +79,7 @@ class Query:
     limit: int
     offset: int
     fuzzy: bool = False
+    combined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +105,37 @@ class Search:
         self._ae_title = home.settings.dimse.ae_title
 
     def search(self, query: Query) -> Answer:
-        """
+        """A page of rows.
+
         Raises
         ------
         BadInput
             A key cannot be a value of its attribute.
         """
-        matchers = _by_level(query)
-        found = list(islice(self._rows(query, matchers), query.offset, query.offset + query.limit + 1))
+        found = list(islice(self.rows(query), query.offset, query.offset + query.limit + 1))
         return Answer([_chosen(query, row) for row in found[: query.limit]], len(found) > query.limit)
 
-    def _rows(self, query: Query, matchers: list[Matcher]) -> Iterator[Row]:
+    def rows(self, query: Query, tick: Callable[[], None] = lambda: None) -> Iterator[Row]:
+        """Every row with all that is known of it, one after the other as they are found; `limit` and `offset` are not looked at.
+
+        Parameters
+        ----------
+        tick : callable
+            Called for each study that is looked at, match or not; what it raises ends the search.
+
+        Raises
+        ------
+        BadInput
+            As `search`.
+        """
+        rows = self._rows(query, _by_level(query), tick)
+        return _one_of_each_patient(rows) if query.level == "patient" else rows
+
+    def _rows(self, query: Query, matchers: list[Matcher], tick: Callable[[], None]) -> Iterator[Row]:
         depth = _DEPTH[query.level]
+        of_patient = query.include != "all" and not COUNTED_OF_PATIENT.isdisjoint(query.include)
         for study in candidate_studies(self._home.index, query.keys, query.fuzzy):
+            tick()
             keys = series_of_study(self._home.index, study)
             series = [instances_of_series(self._home.index, key) for key in keys] if _needs_members(query, matchers) else None
             rows = [self._series_row(key, series[n] if series else None) for n, key in enumerate(keys)]
@@ -107,6 +148,8 @@ class Search:
                 matching = [n for n, found in members if found]
             if not matching:
                 continue
+            if of_patient:
+                study_row.update(count_patient(self._studies_of_patient(study_row)))
             if depth == 0:
                 yield study_row
             elif depth == 1:
@@ -114,6 +157,14 @@ class Search:
             else:
                 for n, found in members:
                     yield from ({**study_row, **rows[n], **row} for row in found)
+
+    def _studies_of_patient(self, row: Row) -> Iterator[Row]:
+        patient = patient_of(row)
+        for study in candidate_studies(self._home.index, keys_of_patient(row), fuzzy=False):
+            series = [self._series_row(key, None) for key in series_of_study(self._home.index, study)]
+            found = self._study_row(study, series)
+            if patient_of(found) == patient:
+                yield found
 
     def _matching_members(self, matcher: Matcher, view: SeriesView) -> list[Row]:
         return [row for row in map(self._instance_row, view.members) if matcher(row)]
@@ -173,16 +224,33 @@ def _value(vr: str, value: object) -> Row:
     return {"vr": vr, "Value": [value]}
 
 
-def _level(tag: str) -> AnyLevel:
+def _level(tag: str) -> Level:
     return _OWN_LEVEL.get(tag) or level_of(tag)
+
+
+def is_returned(tag: str, level: Level) -> bool:
+    """Whether rows of a level may hold an attribute: it belongs to that level or to one above."""
+    return _LEVEL_NUMBER[_level(tag)] <= _LEVEL_NUMBER[level] or tag in (RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY)
 
 
 def _by_level(query: Query) -> list[Matcher]:
     """Matchers of study, series and instance level; keys of a lower level ask that something below matches."""
     keys: list[dict[Path, str]] = [{}, {}, {}]
     for path, key in query.keys.items():
+        if path[0] in COUNTED_OF_PATIENT:
+            continue  # It would have to be counted of everybody.
         keys[_DEPTH[_level(path[0])]][path] = key
-    return [compile_keys(k, query.fuzzy) for k in keys]
+    return [compile_keys(k, query.fuzzy, query.combined) for k in keys]
+
+
+def _one_of_each_patient(rows: Iterator[Row]) -> Iterator[Row]:
+    """The first row of each patient: the newest study that matches tells the patient's attributes."""
+    seen = set()
+    for row in rows:
+        patient = patient_of(row)
+        if patient not in seen:
+            seen.add(patient)
+            yield row
 
 
 def _needs_members(query: Query, matchers: list[Matcher]) -> bool:

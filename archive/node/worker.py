@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
     """Receive over DIMSE until `stop`."""
+    from archive.dimse.find import Find
     from archive.dimse.server import Server
     from archive.dimse.slots import AssociationSlots
     from archive.dimse.storage import Storage
@@ -39,12 +40,13 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     from archive.flow.derived import counters_folder
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
+    from archive.flow.query import Search
     from archive.node.counters import WRITE_SECONDS, CountersFile, forget_missing_workers
 
     with contextlib.closing(Home(settings, order["name"])) as home:
         home.index.check_readers()
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
-        server = Server(settings, listener, [Verification(), Storage(Ingest(home))], slots)
+        server = Server(settings, listener, [Verification(), Storage(Ingest(home)), Find(Search(home), settings.dimse)], slots)
         folder = counters_folder(settings)
         forget_missing_workers(folder, "dimse", settings.dimse.workers)
         counters = CountersFile(folder, order["name"], server.counters.snapshot)

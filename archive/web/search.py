@@ -5,18 +5,11 @@ from typing import Any
 
 from aiohttp import web
 
-from archive.dicom.attributes import (
-    INSTANCE_ATTRIBUTES,
-    PATIENT_ATTRIBUTES,
-    SERIES_ATTRIBUTES,
-    STUDY_ATTRIBUTES,
-    parse_attribute_path,
-    vr_of,
-)
+from archive.dicom.attributes import parse_attribute_path, vr_of
 from archive.dicom.json import dumps
 from archive.dicom.uid import check_uid
 from archive.errors import BadInput
-from archive.flow.query import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
+from archive.flow.query import SEARCHABLE, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
 from archive.web.metadata import JSON_REPRESENTATIONS
 from archive.web.negotiation import accept_of, choose
 from archive.web.services import DICOMWEB, SERVICES
@@ -24,10 +17,6 @@ from archive.web.services import DICOMWEB, SERVICES
 Path = tuple[str, ...]
 
 _RETRIEVE_URL = "00081190"
-
-# Besides these, an answer holds what is counted or known of the whole node.
-_COUNTED = ("00080054", "00080056", "00080061", "00080062", "00201206", "00201208", "00201209")
-_SEARCHABLE = frozenset((*PATIENT_ATTRIBUTES, *STUDY_ATTRIBUTES, *SERIES_ATTRIBUTES, *INSTANCE_ATTRIBUTES, *_COUNTED))
 
 _PAGING = ("limit", "offset")
 _SWITCHES = ("fuzzymatching", "emptyvaluematching", "multiplevaluematching")
@@ -102,7 +91,7 @@ class Asked:
 
     def _key(self, name: str, value: str) -> None:
         path = parse_attribute_path(name)
-        if path[0] not in _SEARCHABLE:
+        if path[0] not in SEARCHABLE:
             self.ignored.append(name)
         elif path not in self.keys:
             self.keys[path] = value

@@ -16,7 +16,7 @@ Path = tuple[str, ...]
 VRS = {
     "00080018": "UI",
     "00080020": "DA",
-    "00080030": "TM",
+    "00080030": "TM",  # the time of the same moment
     "00080060": "CS",
     "0008002A": "DT",
     "00100010": "PN",
@@ -261,3 +261,27 @@ def test_each_kind_of_value_agrees(data: st.DataObject) -> None:
     expected = twin({(tag,): key}, fuzzy, {tag: {"vr": vr, "Value": values}})
     event(f"{vr} matches: {expected}")
     assert compile_keys({(tag,): key.replace("~", "-")}, fuzzy)({tag: {"vr": vr, "Value": values}}) is expected
+
+
+def holds_combined(date_key: str, time_key: str, date: str, time: str | None) -> bool:
+    """Whether a moment lies between two moments, each written out in full."""
+    (first_day, last_day), (first_time, last_time) = date_key.split("~"), time_key.split("~")
+    low = first_day + (first_time + "000000.000000"[len(first_time) :])
+    high = last_day + (last_time + "235959.999999"[len(last_time) :])
+    at = date + ((time or "") + "000000.000000"[len(time or "") :])
+    return (not first_day or low <= at) and (not last_day or at <= high)
+
+
+@settings(max_examples=800, deadline=None)
+@given(ranges(dates), ranges(times), dates, times | st.none())
+def test_a_date_and_its_time_are_one_moment_where_that_is_asked_for(date_key: str, time_key: str, date: str, time: str | None) -> None:
+    keys: dict[Path, str] = {("00080020",): date_key.replace("~", "-"), ("00080030",): time_key.replace("~", "-")}
+    attributes: dict[str, Any] = {"00080020": {"vr": "DA", "Value": [date]}}
+    if time is not None:
+        attributes["00080030"] = {"vr": "TM", "Value": [time]}
+    if "~" in date_key and "~" in time_key:
+        expected = holds_combined(date_key, time_key, date, time)
+    else:
+        expected = holds_time("DA", date_key, date) and time is not None and holds_time("TM", time_key, time)
+    event(f"matches: {expected}")
+    assert compile_keys(keys, combined=True)(attributes) is expected
