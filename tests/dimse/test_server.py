@@ -162,7 +162,10 @@ def test_two_workers_share_what_comes_at_once() -> None:
         port, _, servers = start_workers(stack)
         for peer in [stack.enter_context(Peer(port)) for _ in range(6)]:
             peer.associate()
-        assert sum(server.counters.associations_open for server in servers) == 6
+        deadline = time.monotonic() + 5
+        while sum(server.counters.associations_open for server in servers) < 6:  # counted a moment after the peer's answer went out
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         assert min(server.counters.associations_open for server in servers) >= 2
 
 
