@@ -201,7 +201,7 @@ class Cluster:
     def start_namenode(self) -> None:
         self.namenode.pause(signal.SIGCONT)
         if not self.namenode.pid():
-            self.namenode.start(self._java(NAMENODE), self.run)
+            self.namenode.start(self.java(NAMENODE), self.run)
 
     def start_datanode(self, number: int) -> None:
         daemon = self.datanode(number)
@@ -212,7 +212,7 @@ class Cluster:
         options = {"data.dir": f"file://{daemon.folder}/data", "address": f"127.0.0.1:{ports['data']}"}
         options |= {"ipc.address": f"127.0.0.1:{ports['ipc']}", "http.address": f"127.0.0.1:{ports['http']}"}
         arguments = [part for key, value in options.items() for part in ("-D", f"dfs.datanode.{key}={value}")]
-        daemon.start([*self._java(DATANODE), *arguments], self.run)
+        daemon.start([*self.java(DATANODE), *arguments], self.run)
 
     def wait(self, datanodes: int, wait_seconds: float = 180.0) -> None:
         """Until the NameNode has left safe mode and hears that many DataNodes."""
@@ -239,12 +239,13 @@ class Cluster:
         actors = json.loads(info.get("BPServiceActorInfo", "[]"))
         return bool(actors) and all(actor["ActorState"] == "RUNNING" for actor in actors)
 
-    def _java(self, main: str) -> list[str]:
+    def java(self, main: str) -> list[str]:
+        """How a program of Hadoop is run with this cluster's configuration."""
         hosts = f"-Djdk.net.hosts.file={self.run}/conf/hosts"
         return [program("java", "default-jre-headless"), *JAVA_OPTIONS, hosts, "-cp", f"{self.run}/conf:{jars()}/*", main]
 
     def _format(self) -> None:
-        done = subprocess.run([*self._java(NAMENODE), "-format", "-nonInteractive"], cwd=self.run, capture_output=True, text=True)
+        done = subprocess.run([*self.java(NAMENODE), "-format", "-nonInteractive"], cwd=self.run, capture_output=True, text=True)
         if done.returncode:
             raise Failed(f"the NameNode's folder could not be made:\n{(done.stdout + done.stderr)[-2000:]}")
 

@@ -175,10 +175,13 @@ class Report:
         return "\n".join([*lines, "", *self.notes, *(f"{name}: {value}" for name, value in self.conditions.items())])
 
     def markdown(self) -> str:
-        rows = [self.header, ["---", *["--:"] * (len(self.header) - 1)], *self.lines]
-        table = [f"| {' | '.join(row)} |" for row in rows]
         conditions = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in self.conditions.items())]
-        return "\n".join([*table, "", *(f"{note}\n" for note in self.notes), *conditions])
+        return "\n".join([markdown_table(self.header, self.lines), "", *(f"{note}\n" for note in self.notes), *conditions])
+
+
+def markdown_table(header: list[str], lines: Iterable[list[str]]) -> str:
+    """The first column to the left, numbers to the right."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---", *["--:"] * (len(header) - 1)], *lines))
 
 
 def in_turn(peers: Iterable[str], round_number: int) -> list[str]:
@@ -228,9 +231,14 @@ def publish(report: Report, options: argparse.Namespace) -> None:
     """Print the report and write it where the options want it."""
     print(report.text())
     if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+        keep(report, options.json)
     if options.markdown:
         options.markdown.write_text(with_section(options.markdown.read_text(), report.name, report.markdown()))
+
+
+def keep(report: Report, path: Path) -> None:
+    """All of it as JSON."""
+    path.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
 
 def with_section(page: str, name: str, content: str) -> str:

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from getpass import getuser
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import hdfs as hdfscli
 
-from archive.config import PoolSection
+from archive.pack.pack_reader import read_tail
 from scripts.bench.common import Missing, Sent
 from scripts.bench.dimse import push
 from tests.hdfs import Hdfs
@@ -76,37 +76,45 @@ class Folder:
         return FileReader()
 
 
+class Range(NamedTuple):
+    """Where an image lies in HDFS."""
+
+    path: str
+    offset: int
+    length: int
+
+
 class HdfsReader:
     """Ranges of files over WebHDFS by HdfsCLI; connections to the NameNode are kept as far as it keeps them."""
 
-    def __init__(self, address: str, ranges: dict[str, tuple[str, int, int]]) -> None:
+    def __init__(self, address: str, ranges: dict[str, Range]) -> None:
         self._client, self._ranges = client_of(address), ranges
 
     def image(self, image: Sent) -> int:
-        return self._read(*self._ranges[image.sop_instance_uid])
+        return self._read(self._ranges[image.sop_instance_uid])
 
     def volume(self, series: Sequence[Sent]) -> int:
         """File after file; one range where they lie one behind the other in one file."""
         ranges = [self._ranges[image.sop_instance_uid] for image in series]
-        path, start, _ = ranges[0]
-        if all(other == path for other, _, _ in ranges):
-            return self._read(path, start, sum(length for _, _, length in ranges))
-        return sum(self._read(*found) for found in ranges)
+        first, last = ranges[0], ranges[-1]
+        if all(found.path == first.path for found in ranges):
+            return self._read(Range(first.path, first.offset, last.offset + last.length - first.offset))
+        return sum(map(self._read, ranges))
 
-    def _read(self, path: str, offset: int, length: int) -> int:
-        with self._client.read(path, offset=offset, length=length, chunk_size=PIECE_BYTES) as pieces:
+    def _read(self, found: Range) -> int:
+        with self._client.read(found.path, offset=found.offset, length=found.length, chunk_size=PIECE_BYTES) as pieces:
             count = sum(map(len, pieces))
-        if count != length:
-            raise Missing(f"HDFS gave {count} of {length} bytes of {path}")
+        if count != found.length:
+            raise Missing(f"HDFS gave {count} of {found.length} bytes of {found.path}")
         return count
 
     def close(self) -> None:
         self._client._session.close()
 
 
-def client_of(address: str, timeout_seconds: float = TIMEOUT_SECONDS) -> hdfscli.InsecureClient:
+def client_of(address: str) -> hdfscli.InsecureClient:
     """HdfsCLI's client; not for two threads at once."""
-    return hdfscli.InsecureClient(f"http://{address}", user=getuser(), timeout=timeout_seconds)
+    return hdfscli.InsecureClient(f"http://{address}", user=getuser(), timeout=TIMEOUT_SECONDS)
 
 
 class HdfsFiles:
@@ -114,33 +122,38 @@ class HdfsFiles:
 
     def __init__(self, hdfs: Hdfs, folder: str) -> None:
         self._hdfs, self._folder = hdfs, folder
-        self._ranges: dict[str, tuple[str, int, int]] = {}
+        self._ranges: dict[str, Range] = {}
 
     def write(self, images: Iterable[Sent]) -> None:
         client = client_of(self._hdfs.address)
         for image in images:
             path, data = f"{self._folder}/{image.sop_instance_uid}", image.path.read_bytes()
             client.write(path, data=data)
-            self._ranges[image.sop_instance_uid] = (path, 0, len(data))
+            self._ranges[image.sop_instance_uid] = Range(path, 0, len(data))
 
     def reader(self) -> Reader:
         return HdfsReader(self._hdfs.address, self._ranges)
 
 
-class HdfsRanges:
-    """All of them one behind the other in one file of HDFS: what WebHDFS itself can do, without an archive."""
+class HdfsPacks:
+    """The packs below a folder of HDFS without an archive: who reads knows from their tails where each image lies."""
 
-    def __init__(self, hdfs: Hdfs, path: str) -> None:
-        self._hdfs, self._path = hdfs, path
-        self._ranges: dict[str, tuple[str, int, int]] = {}
+    def __init__(self, hdfs: Hdfs, folder: str) -> None:
+        self._hdfs = hdfs
+        self._ranges: dict[str, Range] = {}
+        client = client_of(hdfs.address)
+        for name in hdfs.files(folder):
+            self._add(client, f"{folder}/{name}")
 
-    def write(self, images: Iterable[Sent]) -> None:
-        data = bytearray()
-        for image in images:
-            read = image.path.read_bytes()
-            self._ranges[image.sop_instance_uid] = (self._path, len(data), len(read))
-            data += read
-        self._hdfs.write(self._path, bytes(data))
+    def _add(self, client: hdfscli.InsecureClient, path: str) -> None:
+        def read(offset: int, length: int) -> bytes:
+            with client.read(path, offset=offset, length=length) as piece:
+                found: bytes = piece.read()
+            return found
+
+        for series in read_tail(client.status(path)["length"], read).series:
+            for offset, image in series.instances:
+                self._ranges[image.sop_instance_uid] = Range(path, offset, image.length)
 
     def reader(self) -> Reader:
         return HdfsReader(self._hdfs.address, self._ranges)
@@ -212,21 +225,11 @@ class Packed:
     def pack(self) -> None:
         self.node.cli("pack", "--now", *self._tier, timeout_seconds=600)
 
-    def start(self, *, pool: bool = True) -> None:
-        """Start it with an empty pool, or with none: a file stands where its folder should be, and nothing is read ahead."""
+    def start(self) -> None:
+        """Start it (again), with an empty pool."""
         self.stop()
-        self._empty()
-        self.node.settings["DICOM_ARCHIVE_POOL_AHEAD_BYTES_MAX"] = str(PoolSection().ahead_bytes_max if pool else 0)
+        shutil.rmtree(self._pool, ignore_errors=True)
         self.node.start()
-        if not pool:  # A process opens the pool when it first needs it; the node itself starts with a folder alone.
-            self._empty()
-            self._pool.write_text("no pool\n")
-
-    def _empty(self) -> None:
-        if self._pool.is_file():
-            self._pool.unlink()
-        elif self._pool.exists():
-            shutil.rmtree(self._pool)
 
     def stop(self) -> None:
         if self.node.process is not None:
