@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ class Conditions:
         self._load = os.getloadavg()[0]
 
     def told(self) -> dict[str, str]:
-        command = " ".join([f"scripts/bench/{self._name}", *sys.argv[1:]])
+        command = shlex.join([f"scripts/bench/{self._name}", *sys.argv[1:]])
         return {
             "when": f"{self._began:%Y-%m-%d %H:%M} UTC, {(datetime.now(UTC) - self._began).seconds} s",
             "machine": machine(),

@@ -59,10 +59,9 @@ def new_folder(hdfs: Hdfs) -> Iterator[str]:
         hdfs.ask("DELETE", folder, op="DELETE", recursive="true")
 
 
-def measure_set(hdfs: Hdfs, work: Path, syntax: str, count: int, readers: list[int], rounds: int, patience_seconds: float) -> SetFigures:
+def measure_set(hdfs: Hdfs, work: Path, syntax: str, count: int, readers: list[int], rounds: int, conditions: Conditions) -> SetFigures:
     """One set in one syntax; `work` is an empty folder."""
     chosen = make_set(work / "images", syntax, count)
-    conditions = Conditions("missd", f"{DATA_SET}; {rounds} rounds", patience_seconds)
     bench = Bench(hdfs, work / "places", readers)
     for _ in range(rounds):
         with new_folder(hdfs) as folder:
@@ -94,6 +93,7 @@ def main(arguments: Sequence[str]) -> None:
     found = Figures.read(options.json) if options.json else Figures()
     if sets or options.files:
         needs("storescu", "dcmtk")
+        conditions = Conditions("missd", f"{DATA_SET}; {options.rounds} rounds", options.patience)
         with tempfile.TemporaryDirectory(prefix="bench-missd-", dir=options.work) as kept, cluster(options.cluster, Path(kept)) as hdfs:
             for name, syntax in ((name, syntax) for name in sets for syntax in syntaxes):
                 with tempfile.TemporaryDirectory(dir=kept) as work:
@@ -102,7 +102,6 @@ def main(arguments: Sequence[str]) -> None:
                 if options.json:
                     keep(found.report(), options.json)
             if options.files:
-                conditions = Conditions("missd", DATA_SET, options.patience)
                 with new_folder(hdfs) as folder:
                     found.small_files = measure_small_files(
                         hdfs, Path(kept) / "small-files", folder, options.count or IMAGES, options.files

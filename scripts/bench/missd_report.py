@@ -9,10 +9,12 @@ from typing import Any
 from scripts.bench.common import Case, Report, markdown_table
 from scripts.bench.missd_chart import draw
 from scripts.bench.missd_namenode import Held
-from scripts.bench.missd_sets import PLACES, SETS, SYNTAXES
+from scripts.bench.missd_sets import COLD, EACH, LOCAL, PLACES, RANGES, SETS, SYNTAXES
 from scripts.bench.missd_small_files import SmallFiles
 
 SMALL_FILES = "small files"
+AGAINST = {"images, 1 reader": EACH, "first image": RANGES, "image, from the fifth on": LOCAL, "volumes, 1 reader": RANGES}
+"""What a cold pool is compared with in which case."""
 
 
 @dataclass
@@ -33,6 +35,16 @@ class SetFigures:
     objects: int
     cases: list[Case]
     conditions: dict[str, str]
+
+    def times_as_fast(self) -> Iterable[str]:
+        """Reading with a cold pool against what it is compared with; empty where that was not measured."""
+        cases = {case.name: case for case in self.cases}
+        for name, other in AGAINST.items():
+            if name in cases:
+                cold, theirs = cases[name].median(COLD), cases[name].median(other)
+                yield f"{theirs / cold if cases[name].unit == 'ms' else cold / theirs:.2f}"
+            else:
+                yield ""
 
 
 @dataclass
@@ -68,26 +80,17 @@ class Figures:
 
     def _notes(self) -> Iterable[str]:
         if self.sets:
-            header = [
-                "set",
-                "images",
-                "MB",
-                "of them one file each and without pool",
-                "objects of the NameNode, packed",
-                "images an object",
-            ]
-            rows = [
+            yield markdown_table(
+                ["set", "images", "MB", "images one file each, and without pool", "objects of the NameNode, packed"],
                 [
-                    name,
-                    f"{one.images:,}",
-                    f"{one.megabytes:,.0f}",
-                    f"{one.few_images:,}",
-                    f"{one.objects:,}",
-                    f"{one.images / one.objects:,.0f}",
-                ]
-                for name, one in self.in_order().items()
-            ]
-            yield markdown_table(header, rows)
+                    [name, f"{found.images:,}", f"{found.megabytes:,.0f}", f"{found.few_images:,}", f"{found.objects:,}"]
+                    for name, found in self.in_order().items()
+                ],
+            )
+            yield markdown_table(
+                ["a cold pool, times as fast as", *(f"{other}: {name}" for name, other in AGAINST.items())],
+                [[name, *found.times_as_fast()] for name, found in self.in_order().items()],
+            )
         if self.small_files:
             header = ["images", "objects, one file each", "objects, packed", "ratio", "heap, one file each", "heap, packed"]
             yield markdown_table(header, self.small_files.lines())
