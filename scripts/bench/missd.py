@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
             for name, syntax in ((name, syntax) for name in sets for syntax in syntaxes):
                 with tempfile.TemporaryDirectory(dir=kept) as work:
                     count = options.count or SETS[name] // IMAGE_BYTES
-                    found.sets[f"{name} {syntax}"] = measure_set(hdfs, Path(work), syntax, count, readers, options.rounds, options.patience)
+                    found.sets[f"{name} {syntax}"] = measure_set(hdfs, Path(work), syntax, count, readers, options.rounds, conditions)
                 if options.json:
                     keep(found.report(), options.json)
             if options.files:
