@@ -193,10 +193,11 @@ class Cluster:
         for daemon in (*self.datanodes().values(), self.namenode):
             daemon.stop()
 
-    def set_safe_mode(self, verb: str) -> None:
-        done = subprocess.run([*self._java(ADMIN), "-safemode", verb], cwd=self.run, capture_output=True, text=True)
+    def admin(self, *arguments: str) -> None:
+        """A command of `hdfs dfsadmin`."""
+        done = subprocess.run([*self.java(ADMIN), *arguments], cwd=self.run, capture_output=True, text=True)
         if done.returncode:
-            raise Failed(f"safe mode could not be changed:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise Failed(f"dfsadmin {' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
     def start_namenode(self) -> None:
         self.namenode.pause(signal.SIGCONT)
@@ -357,7 +358,7 @@ def do(asked: argparse.Namespace, cluster: Cluster) -> None:
         cluster.start_namenode()
         cluster.wait(sum(1 for daemon in cluster.datanodes().values() if daemon.pid()))
     elif what == "safemode":
-        cluster.set_safe_mode(verb)
+        cluster.admin("-safemode", verb)
     elif verb == "start":
         if what == "namenode":
             cluster.start_namenode()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scripts.bench.common import Case
 
-COLOURS = ("#999999", "#bbbb44", "#d95f02", "#a6cee3", "#e7a83e", "#7570b3", "#1b9e77")
+COLOURS = ("#999999", "#d95f02", "#e7a83e", "#a6cee3", "#7570b3", "#1b9e77")
 
 
 def draw(path: Path, title: str, panels: Mapping[str, Sequence[Case]], places: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from scripts.bench.common import Missing, needs
 from scripts.hdfs_cluster import Cluster, Daemon
 from tests.hdfs import Hdfs
 
-ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 STEADY_BYTES, STEADY_TRIES, STEADY_SECONDS = 65_536, 15, 2.0
 
 
@@ -42,8 +41,9 @@ def held_by(hdfs: Hdfs) -> Held:
     Missing
         Its heap does not come to rest.
     """
-    for arguments in (["-safemode", "enter"], ["-saveNamespace"]):
-        subprocess.run([*Cluster(hdfs.run).java(ADMIN), *arguments], check=True, capture_output=True, timeout=120)
+    cluster = Cluster(hdfs.run)
+    cluster.admin("-safemode", "enter")
+    cluster.admin("-saveNamespace")
     hdfs.command("restart-namenode")
     before = 0
     for _ in range(STEADY_TRIES):  # DataNodes still report their blocks.

@@ -92,7 +92,7 @@ def test_runs_are_put_together(tmp_path: Path) -> None:
         ("B RLE: first image", "10.0"),
     ]
     assert "| B RLE | 400 | 200 | 100 | 2 |" in report["notes"][0]
-    assert "| B RLE | 2.50 | 2.00 |  |  |" in report["notes"][1]
+    assert "| B RLE | 2.50 |  |  | 2.00 |  |" in report["notes"][1]
     assert report["conditions"] == {"when": "A uncompressed, B RLE: Tuesday; small files: Monday", "machine": "one"}
 
 
