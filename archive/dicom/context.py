@@ -107,14 +107,14 @@ class Context:
         if choice == "US or SS":
             return "SS" if self.signed else "US"
         if choice == "US or OW":
-            return "US" if self._shared_number(_LUT_DESCRIPTOR) == 1 else "OW"
+            return "US" if self.number(_LUT_DESCRIPTOR) == 1 else "OW"
         if choice != "OB or OW":
             return "OW"
         if element.undefined:
             return "OB"
         if not self.encoding.explicit or element.tag >> 24 == 0x60:
             return "OW"
-        allocated = self._shared_number(_BITS_ALLOCATED if element.tag == PIXEL_DATA else _WAVEFORM_BITS_ALLOCATED)
+        allocated = self.number(_BITS_ALLOCATED if element.tag == PIXEL_DATA else _WAVEFORM_BITS_ALLOCATED)
         return "OB" if 0 < allocated <= 8 else "OW"
 
     def _shared_value(self, tag: int) -> bytes:
@@ -123,5 +123,6 @@ class Context:
                 return value
         return b""
 
-    def _shared_number(self, tag: int) -> int:
+    def number(self, tag: int) -> int:
+        """First number in a shared element of this level, 0 where there is none."""
         return int.from_bytes(self._shared_value(tag)[:2], "little" if self.encoding.little else "big")
