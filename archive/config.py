@@ -63,6 +63,11 @@ class DimseSection(Section):
     stall_seconds_max: float = setting(30.0, "A peer that stops in the middle of a PDU for this long is dropped.", "seconds", gt=0)
     find_results_max: int = setting(10000, "Most answers to one C-FIND; where there are more it ends with a warning.", "answers", ge=1)
     find_relational: bool = setting(False, "Answer relational queries of callers that did not negotiate them, too.")
+    connect_seconds_max: float = setting(10.0, "Wait for a remote AE to take a connection of ours.", "seconds", gt=0)
+    answer_seconds_max: float = setting(
+        60.0, "Wait for a remote AE to answer a request of ours, and for it to take what is sent.", "seconds", gt=0
+    )
+    move_associations_max: int = setting(4, "Associations to the destination of one C-MOVE.", "associations", ge=1, le=64)
     buffer_bytes_max: int = setting(
         96 * MIB, "Memory of one worker for objects on their way in; beyond it they stream to the journal.", "bytes", ge=MIB
     )

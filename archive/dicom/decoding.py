@@ -53,7 +53,7 @@ def decode_frame(transfer_syntax_uid: str, picture: Picture, frame: bytes) -> tu
 
     import numpy as np
     from pydicom.encaps import encapsulate
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     try:
         decoder = get_decoder(transfer_syntax_uid)

@@ -5,12 +5,12 @@ items too. Group lengths are left out (PS3.5 7.2). Compressed pixel data is deco
 put right; everything that cannot be done is an error before a byte goes out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import chain
-from struct import Struct
 
 from archive.dicom.context import SHARED_BYTES_MAX, Context, is_shared
 from archive.dicom.decoding import Picture
+from archive.dicom.encode import LENGTH_MAX, encode_element, encode_item
 from archive.dicom.image import locate_pixel_data
 from archive.dicom.scan import DEPTH_MAX, PIXEL_DATA, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
 from archive.dicom.syntax import (
@@ -25,9 +25,6 @@ from archive.errors import NotUnderstood
 TARGETS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 """What can be written, the best first: what names value representations loses none."""
 
-DECODED_BYTES_MAX = (1 << 32) - 2
-"""Longest value of native pixel data."""
-
 Decode = Callable[[str, Picture, bytes], tuple[Buffer, str]]
 Memory = Callable[[int], memoryview]
 """Writable memory of so many bytes, wherever it lies."""
@@ -36,10 +33,6 @@ _BITS_ALLOCATED = 0x00280100
 _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION, _LOSSY = 0x00280004, 0x00280006, 0x00282110
 _EXTENDED_OFFSET_TABLE = frozenset((0x7FE00001, 0x7FE00002))
 _ALWAYS_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51))
-_SHORT_VRS = frozenset(
-    ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US")
-)
-_TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"))
 _UNITS = {
     **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
     **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
@@ -50,18 +43,6 @@ _UNITS = {
 _TWO_ORDERS = "pixels of more than 16 bits are written in two orders in big endian data sets, and nothing tells which"
 
 Element = tuple[int, list[Buffer]]
-
-
-class _Order:
-    """Writers of headers in one byte order."""
-
-    def __init__(self, sign: str) -> None:
-        self.implicit = Struct(sign + "HHI").pack
-        self.short = Struct(sign + "HH2sH").pack
-        self.long = Struct(sign + "HH2sHI").pack
-
-
-_LITTLE, _BIG = _Order("<"), _Order(">")
 
 
 def recode(data_set: Buffer, transfer_syntax_uid: str, target_uid: str, decode: Decode, memory: Memory) -> list[Buffer]:
@@ -94,7 +75,6 @@ class _Writer:
     def __init__(self, data: Buffer, source_uid: str, target: Encoding, decode: Decode, memory: Memory) -> None:
         self._data, self._view = data, memoryview(data)
         self._source_uid, self._target, self._decode, self._memory = source_uid, target, decode, memory
-        self._order = _LITTLE if target.little else _BIG
 
     def level(self, start: int, end: int, outer: Context, encoding: Encoding, depth: int) -> list[Element]:
         """The elements of one level, written, in the order of tags."""
@@ -136,24 +116,11 @@ class _Writer:
         for item in scan_items(self._data, element, context.encoding):
             level = self.level(item.offset, item.offset + item.length, context, item.encoding, depth + 1)
             parts = list(chain.from_iterable(parts for _, parts in level))
-            items += [self._order.implicit(0xFFFE, 0xE000, _length(parts)), *parts]
+            items += encode_item(parts, self._target)
         return self._written(element.tag, "SQ", items)
 
     def _written(self, tag: int, vr: str, parts: list[Buffer]) -> list[Buffer]:
-        length = _length(parts)
-        if length % 2:
-            parts = [*parts, b" " if vr in _TEXT_VRS else b"\0"]
-            length += 1
-        if length > DECODED_BYTES_MAX:
-            raise NotUnderstood(f"element {tag:08X} would be {length} bytes long")
-        group, number = tag >> 16, tag & 0xFFFF
-        if not self._target.explicit:
-            header = self._order.implicit(group, number, length)
-        elif vr in _SHORT_VRS and length < 0x10000:
-            header = self._order.short(group, number, vr.encode(), length)
-        else:  # One that is too long for its value representation is UN (DICOM PS3.5 6.2.2).
-            header = self._order.long(group, number, b"UN" if vr in _SHORT_VRS else vr.encode(), 0, length)
-        return [header, *parts]
+        return encode_element(tag, vr, parts, self._target)
 
     def _swapped(self, value: memoryview, unit: int, tag: int) -> memoryview:
         if len(value) % unit:
@@ -174,7 +141,7 @@ class _Writer:
             raise NotUnderstood(f"pixel data of {picture.rows} x {picture.columns} x {picture.bits_allocated} bit cannot be decoded")
         if picture.bits_allocated > 16 and not self._target.little:
             raise NotUnderstood(_TWO_ORDERS)
-        if picture.frame_bytes * pixels.number_of_frames > DECODED_BYTES_MAX:
+        if picture.frame_bytes * pixels.number_of_frames > LENGTH_MAX:
             raise NotUnderstood(f"{pixels.number_of_frames} decoded frames of {picture.frame_bytes} bytes are too long for one element")
         if len(pixels.starts) != pixels.number_of_frames:
             raise NotUnderstood(f"there are {len(pixels.starts)} compressed frames, the data set says {pixels.number_of_frames}")
@@ -219,7 +186,3 @@ class _Writer:
             photometric_interpretation=self._bytes(element).decode("latin-1").strip("\0 ") if element else "",
             planar_configuration=number(_PLANAR_CONFIGURATION),
         )
-
-
-def _length(parts: Sequence[Buffer]) -> int:
-    return sum(map(len, parts))

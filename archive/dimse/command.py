@@ -22,13 +22,25 @@ class Field(IntEnum):
     """Command elements, by element number (PS3.7 table E.1-1)."""
 
     AFFECTED_SOP_CLASS_UID = 0x0002
+    REQUESTED_SOP_CLASS_UID = 0x0003
     COMMAND_FIELD = 0x0100
     MESSAGE_ID = 0x0110
     MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    MOVE_DESTINATION = 0x0600
+    PRIORITY = 0x0700
     COMMAND_DATA_SET_TYPE = 0x0800
     STATUS = 0x0900
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE_UID = 0x1000
+    REQUESTED_SOP_INSTANCE_UID = 0x1001
+    EVENT_TYPE_ID = 0x1002
+    ACTION_TYPE_ID = 0x1008
+    NUMBER_OF_REMAINING_SUBOPERATIONS = 0x1020
+    NUMBER_OF_COMPLETED_SUBOPERATIONS = 0x1021
+    NUMBER_OF_FAILED_SUBOPERATIONS = 0x1022
+    NUMBER_OF_WARNING_SUBOPERATIONS = 0x1023
+    MOVE_ORIGINATOR_AE_TITLE = 0x1030
+    MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 
 class CommandField(IntEnum):
@@ -109,7 +121,14 @@ class Command:
         """
         return self._elements.get(field, b"").decode("latin-1").strip("\0 ")
 
-    def respond(self, status: int, error_comment: str = "", echoed: Iterable[int] = (), has_data_set: bool = False) -> bytes:
+    def respond(
+        self,
+        status: int,
+        error_comment: str = "",
+        echoed: Iterable[int] = (),
+        has_data_set: bool = False,
+        further: Mapping[int, int | bytes] | None = None,
+    ) -> bytes:
         """Encode the response to this command.
 
         Parameters
@@ -122,8 +141,11 @@ class Command:
             Further elements that are given back as they came, where they came.
         has_data_set : bool
             A data set follows.
+        further : mapping of int to int or bytes
+            Elements that this kind of response has besides.
         """
         elements: dict[int, int | bytes] = {
+            **(further or {}),
             Field.COMMAND_FIELD: self.command_field | RESPONSE,
             Field.MESSAGE_ID_BEING_RESPONDED_TO: self.message_id,
             Field.COMMAND_DATA_SET_TYPE: 0x0001 if has_data_set else NO_DATA_SET,

@@ -28,6 +28,10 @@ class Counters:
         Answers to them.
     data_set_bytes : int
         Bytes of data sets received with them.
+    moves, gets : int
+        C-MOVE and C-GET requests.
+    objects_sent : int
+        C-STORE sub-operations of them that came across.
     """
 
     connections: int = 0
@@ -44,6 +48,9 @@ class Counters:
     finds_failed: int = 0
     find_results: int = 0
     data_set_bytes: int = 0
+    moves: int = 0
+    gets: int = 0
+    objects_sent: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, name: str, n: int = 1) -> None:

@@ -6,11 +6,13 @@ memory of whoever takes it. Nothing is held here but one command set, and answer
 While a long operation runs, whoever carries it out asks `is_cancelled` now and then: that looks at what the peer has sent meanwhile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from archive.dicom.scan import Buffer
 from archive.dimse.command import COMMAND_BYTES_MAX, Command, CommandField, Field
+from archive.dimse.fragments import fragments_of
 from archive.dimse.pdu import (
     COMMAND_FRAGMENT,
     LAST_FRAGMENT,
@@ -248,6 +250,28 @@ class Messages:
         """
         self._put(context_id, command, data_set)
         self.flush()
+
+    def send_pieces(self, context_id: int, command: bytes, pieces: Iterable[Buffer], length: int) -> None:
+        """Send a message with a data set that lies in pieces, none of which is copied.
+
+        Parameters
+        ----------
+        pieces : iterable of Buffer
+            In order; taken one by one while it is sent.
+        length : int
+            Bytes of all of them.
+
+        Raises
+        ------
+        AssociationEnded
+            As `send`. Whatever else the pieces raise leaves half a message behind: the association is to be aborted then.
+        """
+        self._put(context_id, command, b"")
+        data, self._outgoing = self._outgoing, bytearray()
+        parts: list[Buffer] = [data]
+        for some in fragments_of(context_id, pieces, length, self._fragment_bytes_max):
+            self._wire.send_parts(parts + some)
+            parts = []
 
     def send_soon(self, context_id: int, command: bytes, data_set: bytes = b"") -> bool:
         """Send a message together with those that come after it, at the latest with `flush`.

@@ -12,7 +12,7 @@ from archive.dicom.syntax import IMPLICIT_VR_LITTLE_ENDIAN
 from archive.dicom.uid import check_uid
 from archive.dimse.message import Context
 from archive.dimse.pdu import PDU_HEADER, PduType, Rejection
-from archive.dimse.proposal import ITEM, Item, Proposal
+from archive.dimse.proposal import Item, Proposal, sized_uid, write_item
 from archive.dimse.service import Service
 from archive.errors import BadInput
 
@@ -98,19 +98,19 @@ def accept(proposal: Proposal, services: Sequence[Service], remote_ae: RemoteAe,
             chosen[context_id] = service
         # Where the context is refused its transfer syntax means nothing, but has to be there (PS3.8 9.3.3.2).
         named = transfer_syntax or (proposed[0] if proposed else IMPLICIT_VR_LITTLE_ENDIAN)
-        body = bytes((context_id, 0, result, 0)) + _item(Item.TRANSFER_SYNTAX, named.encode("ascii"))
-        results.append(_item(Item.PRESENTATION_CONTEXT_RESULT, body))
+        body = bytes((context_id, 0, result, 0)) + write_item(Item.TRANSFER_SYNTAX, named.encode("ascii"))
+        results.append(write_item(Item.PRESENTATION_CONTEXT_RESULT, body))
     extended = dict(_answers(proposal.extended, services))
     user = [
-        _item(Item.MAXIMUM_LENGTH, pdu_bytes_max.to_bytes(4, "big")),
-        _item(Item.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii")),
+        write_item(Item.MAXIMUM_LENGTH, pdu_bytes_max.to_bytes(4, "big")),
+        write_item(Item.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii")),
         *_operations_window(proposal.operations),
-        *(_item(Item.ROLE_SELECTION, _uid(uid) + bytes(role)) for uid, role in roles.items()),
-        _item(Item.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-        *(_item(Item.EXTENDED_NEGOTIATION, _uid(uid) + information) for uid, information in extended.items()),
+        *(write_item(Item.ROLE_SELECTION, sized_uid(uid) + bytes(role)) for uid, role in roles.items()),
+        write_item(Item.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        *(write_item(Item.EXTENDED_NEGOTIATION, sized_uid(uid) + information) for uid, information in extended.items()),
     ]
-    application_context = _item(Item.APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode("ascii"))
-    items = b"".join((application_context, *results, _item(Item.USER_INFORMATION, b"".join(user))))
+    application_context = write_item(Item.APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode("ascii"))
+    items = b"".join((application_context, *results, write_item(Item.USER_INFORMATION, b"".join(user))))
     # The titles go back "identical to the value received" (PS3.8 table 9-17).
     answer = PROTOCOL_VERSION.to_bytes(2, "big") + bytes(2) + proposal.encoded[_TITLES] + items
     return Outcome(contexts, chosen, extended, PDU_HEADER.pack(PduType.A_ASSOCIATE_AC, len(answer)) + answer)
@@ -128,15 +128,6 @@ def _is_uid(value: str) -> bool:
     except BadInput:
         return False
     return True
-
-
-def _item(kind: int, value: bytes) -> bytes:
-    return ITEM.pack(kind, len(value)) + value
-
-
-def _uid(uid: str) -> bytes:
-    """A UID behind its length, as sub-items of user information begin."""
-    return len(uid).to_bytes(2, "big") + uid.encode("ascii")
 
 
 def _accepted_roles(proposed: Mapping[str, tuple[bool, bool]], services: Sequence[Service]) -> Iterator[tuple[str, tuple[bool, bool]]]:
@@ -158,4 +149,4 @@ def _operations_window(proposed: tuple[int, int] | None) -> Iterator[bytes]:
     """What the requestor may invoke, and what it may be asked to perform: one operation of ours at a time."""
     if proposed is not None:
         invoked = min(proposed[0] or OPERATIONS_INVOKED_MAX, OPERATIONS_INVOKED_MAX)
-        yield _item(Item.OPERATIONS_WINDOW, invoked.to_bytes(2, "big") + (1).to_bytes(2, "big"))
+        yield write_item(Item.OPERATIONS_WINDOW, invoked.to_bytes(2, "big") + (1).to_bytes(2, "big"))

@@ -66,6 +66,10 @@ class PeerAborted(AssociationEnded):
     """The peer sent A-ABORT."""
 
 
+class Refused(AssociationEnded):
+    """The peer rejected the association that was requested of it, or took nothing of what it was proposed."""
+
+
 class OutOfTime(AssociationEnded):
     """The peer was silent for longer than it may be."""
 
@@ -89,6 +93,11 @@ class Violation(AssociationEnded):
 def associate_rj(rejection: Rejection) -> bytes:
     """An A-ASSOCIATE-RJ PDU (PS3.8 9.3.4)."""
     return SHORT_PDU.pack(PduType.A_ASSOCIATE_RJ, 4, rejection >> 16, rejection >> 8 & 0xFF, rejection & 0xFF)
+
+
+def release_rq() -> bytes:
+    """An A-RELEASE-RQ PDU (PS3.8 9.3.6)."""
+    return SHORT_PDU.pack(PduType.A_RELEASE_RQ, 4, 0, 0, 0)
 
 
 def release_rp() -> bytes:

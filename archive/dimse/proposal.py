@@ -97,27 +97,27 @@ def read_proposal(encoded: bytes) -> Proposal:
     roles: dict[str, tuple[bool, bool]] = {}
     extended: dict[str, bytes] = {}
     operations = None
-    for kind, body in _items(encoded[VARIABLE_ITEMS:]):
+    for kind, body in read_items(encoded[VARIABLE_ITEMS:]):
         if kind == Item.APPLICATION_CONTEXT:
-            application_context = _text(body)
+            application_context = text_of(body)
         elif kind == Item.PRESENTATION_CONTEXT:
             contexts.append(_read_context(body))
         elif kind == Item.USER_INFORMATION:
-            for user_kind, value in _items(body):
+            for user_kind, value in read_items(body):
                 if user_kind == Item.MAXIMUM_LENGTH:
                     pdu_bytes_max = int.from_bytes(value[:4], "big")
                 elif user_kind == Item.ROLE_SELECTION:
-                    uid, role = _after_uid(value)
+                    uid, role = after_uid(value)
                     if len(role) != 2:
                         raise Violation(AbortReason.INVALID_PARAMETER, f"a role selection with {len(role)} bytes of roles")
                     roles[uid] = role[0] == 1, role[1] == 1
                 elif user_kind == Item.EXTENDED_NEGOTIATION:
-                    uid, information = _after_uid(value)
+                    uid, information = after_uid(value)
                     extended[uid] = information
                 elif user_kind == Item.OPERATIONS_WINDOW and len(value) == 4:
                     operations = int.from_bytes(value[:2], "big"), int.from_bytes(value[2:], "big")
                 elif user_kind == Item.IMPLEMENTATION_VERSION_NAME or (user_kind == Item.IMPLEMENTATION_CLASS_UID and not implementation):
-                    implementation = _text(value)
+                    implementation = text_of(value)
     ids = [context_id for context_id, _, _ in contexts]
     if not ids or len(ids) != len(set(ids)) or not all(context_id % 2 for context_id in ids):
         raise Violation(AbortReason.INVALID_PARAMETER, f"presentation context ids that are none: {ids}")
@@ -154,8 +154,18 @@ def is_associate_rq(header: bytes | memoryview) -> int:
     raise Violation(reason, f"a PDU of type 0x{pdu_type:02X} where an A-ASSOCIATE-RQ belongs")
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each item."""
+def write_item(kind: int, value: bytes) -> bytes:
+    """An item or sub-item."""
+    return ITEM.pack(kind, len(value)) + value
+
+
+def sized_uid(uid: str) -> bytes:
+    """A UID behind its length, as sub-items of user information begin."""
+    return len(uid).to_bytes(2, "big") + uid.encode("ascii")
+
+
+def read_items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each item or sub-item."""
     at = 0
     while at < len(data):
         kind, length = ITEM.unpack_from(data, at) if at + ITEM.size <= len(data) else (0, len(data))
@@ -167,23 +177,23 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _read_context(body: bytes) -> tuple[int, str, list[str]]:
     names: dict[int, list[str]] = {Item.ABSTRACT_SYNTAX: [], Item.TRANSFER_SYNTAX: []}
-    for kind, value in _items(body[4:]):
+    for kind, value in read_items(body[4:]):
         if kind in names:
-            names[kind].append(_text(value))
+            names[kind].append(text_of(value))
     if not body or len(names[Item.ABSTRACT_SYNTAX]) != 1:
         raise Violation(AbortReason.INVALID_PARAMETER, f"a presentation context with {len(names[Item.ABSTRACT_SYNTAX])} abstract syntaxes")
     return body[0], names[Item.ABSTRACT_SYNTAX][0], names[Item.TRANSFER_SYNTAX]
 
 
-def _after_uid(value: bytes) -> tuple[str, bytes]:
+def after_uid(value: bytes) -> tuple[str, bytes]:
     """The SOP class that a sub-item begins with, and what it says of it."""
     end = 2 + int.from_bytes(value[:2], "big")
     if len(value) < max(end, 2):
         raise Violation(AbortReason.INVALID_PARAMETER, f"a user information sub-item of {len(value)} bytes for a UID of {end - 2}")
-    return _text(value[2:end]), value[end:]
+    return text_of(value[2:end]), value[end:]
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
     """A name without the padding that is wrong here and comes all the same."""
     return value.decode("latin-1").strip("\0 ")
 

@@ -12,8 +12,13 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 NOT_AUTHORIZED = 0x0124
 UNRECOGNIZED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
+UNABLE_TO_CALCULATE_MATCHES = 0xA701
+UNABLE_TO_PERFORM_SUBOPERATIONS = 0xA702
+MOVE_DESTINATION_UNKNOWN = 0xA801
 DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
 RESULTS_LEFT_OUT = 0xB000
+UNABLE_TO_EXTRACT_FRAMES = 0xAA02
+SUBOPERATIONS_COMPLETE_WITH_FAILURES = 0xB000
 CANNOT_UNDERSTAND = 0xC000
 CANCEL = 0xFE00
 PENDING = 0xFF00
@@ -37,6 +42,11 @@ def status_of(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
         return OUT_OF_RESOURCES
     return next((status for kind, status in _OF_ERRORS if isinstance(error, kind)), PROCESSING_FAILURE)
+
+
+def is_warning(status: int) -> bool:
+    """Whether an operation was carried out, with something to remark (PS3.7 annex C.4)."""
+    return status in (0x0001, 0x0107, 0x0116) or status >> 12 == 0xB
 
 
 def comment_of(error: BaseException) -> str:

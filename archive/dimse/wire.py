@@ -10,10 +10,14 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
+from archive.dicom.scan import Buffer
 from archive.dimse.pdu import ConnectionLost, OutOfTime
 
 BUFFER_BYTES = 8192
+PARTS_MAX = 1024
+"""Pieces of memory that Linux takes in one call (IOV_MAX)."""
 
 
 class Wire:
@@ -107,6 +111,26 @@ class Wire:
         """
         try:
             self._socket.sendall(data)
+        except BlockingIOError:
+            raise OutOfTime(f"the peer took nothing for {self._stall_seconds:g} s") from None
+        except OSError as error:
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
+
+    def send_parts(self, parts: Sequence[Buffer]) -> None:
+        """Send pieces of memory one after the other without joining them; raises as `send` does."""
+        at = 0
+        try:
+            while at < len(parts):
+                some = parts[at : at + PARTS_MAX]
+                sent = self._socket.sendmsg(some)
+                for part in some:
+                    if sent < len(part):
+                        break
+                    sent -= len(part)
+                    at += 1
+                if sent:  # The kernel took a piece of one.
+                    self._socket.sendall(memoryview(parts[at])[sent:])
+                    at += 1
         except BlockingIOError:
             raise OutOfTime(f"the peer took nothing for {self._stall_seconds:g} s") from None
         except OSError as error:

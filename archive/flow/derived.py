@@ -16,6 +16,11 @@ def counters_folder(settings: Settings) -> Path:
     return settings.node.data / "derived" / "counters"
 
 
+def scratch_folder(settings: Settings) -> Path:
+    """Where files without a name are made; always empty to look at."""
+    return settings.node.data / "derived" / "scratch"
+
+
 class Derived:
     """Bytes by name, the longest unused given up beyond a bound.
 

@@ -33,7 +33,10 @@ _log = logging.getLogger(__name__)
 def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
     """Receive over DIMSE until `stop`."""
     from archive.dimse.find import Find
+    from archive.dimse.get import Get
+    from archive.dimse.move import Move
     from archive.dimse.server import Server
+    from archive.dimse.service import Service
     from archive.dimse.slots import AssociationSlots
     from archive.dimse.storage import Storage
     from archive.dimse.verification import Verification
@@ -41,12 +44,20 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
     from archive.flow.query import Search
+    from archive.flow.source import RetrieveSource
     from archive.node.counters import WRITE_SECONDS, CountersFile, forget_missing_workers
 
-    with contextlib.closing(Home(settings, order["name"])) as home:
+    with contextlib.closing(Home(settings, order["name"])) as home, contextlib.closing(RetrieveSource(home)) as source:
         home.index.check_readers()
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
-        server = Server(settings, listener, [Verification(), Storage(Ingest(home)), Find(Search(home), settings.dimse)], slots)
+        services: list[Service] = [
+            Verification(),
+            Find(Search(home), settings.dimse),
+            Move(source, settings.dimse, settings.peers),
+            Get(source),
+            Storage(Ingest(home)),
+        ]
+        server = Server(settings, listener, services, slots)
         folder = counters_folder(settings)
         forget_missing_workers(folder, "dimse", settings.dimse.workers)
         counters = CountersFile(folder, order["name"], server.counters.snapshot)

@@ -1,0 +1,206 @@
+"""Instances on their way to the destination of a C-MOVE: one association or several, each in a thread of its own.
+
+A second association is tried once the first one is there; a destination that takes one at a time gets one. Where an association
+ends, the instance on its way failed; another association is requested as long as each of them brings something across.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from archive.config import DimseSection, RemoteAe
+from archive.dicom.recode import TARGETS
+from archive.dimse.command import Field
+from archive.dimse.message import Context
+from archive.dimse.outgoing import Outgoing
+from archive.dimse.pdu import AssociationEnded
+from archive.dimse.requesting import CONTEXTS_MAX, Wanted
+from archive.dimse.status import comment_of
+from archive.dimse.suboperations import Source, Tally, store_command
+from archive.index.located import Located
+
+log = logging.getLogger(__name__)
+
+INSTANCES_PER_ASSOCIATION_MIN = 8
+"""Fewer instances than this are no reason for a further association."""
+
+Kind = tuple[str, str]
+
+
+class Transfer:
+    """The sub-operations of one C-MOVE.
+
+    Parameters
+    ----------
+    source : Source
+        Opens instances.
+    title, remote_ae
+        The destination.
+    settings : DimseSection
+        Of this node.
+    instances : sequence of Located
+        All of them.
+    tally : Tally
+        Counts them.
+    originator : mapping of int to int or bytes
+        Elements that tell the destination who asked for them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        title: str,
+        remote_ae: RemoteAe,
+        settings: DimseSection,
+        instances: Sequence[Located],
+        tally: Tally,
+        originator: Mapping[int, int | bytes],
+    ) -> None:
+        self._source, self._title, self._remote_ae, self._settings = source, title, remote_ae, settings
+        self._instances, self._tally, self._originator = instances, tally, originator
+        self._queue: deque[Located] = deque()
+        self._open: set[Outgoing] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._done = threading.Event()
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        threading.Thread(target=self._run, name=f"move-{self._title}", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over within that time: every instance is counted, or it was stopped."""
+        return self._done.wait(seconds)
+
+    def stop(self) -> None:
+        """Let what is on its way come to its end, and begin nothing more."""
+        self._stopped = True
+
+    def drop(self) -> None:
+        """End what is on its way, too."""
+        self._stopped = True
+        with self._lock:
+            for one in self._open:
+                one.drop()
+
+    def _run(self) -> None:
+        try:
+            for batch in batches_of(self._instances):
+                self._send_batch(batch)
+        except Exception as error:
+            log.exception("C-MOVE to %s fails inside", self._title)
+            self._fail_rest(comment_of(error))
+        finally:
+            self._done.set()
+
+    def _send_batch(self, batch: "Batch") -> None:
+        self._queue.extend(batch.instances)
+        helpers = min(self._settings.move_associations_max, len(batch.instances) // INSTANCES_PER_ASSOCIATION_MIN) - 1
+        threads = [threading.Thread(target=self._help, args=(batch,), name=f"move-{self._title}", daemon=True) for _ in range(helpers)]
+        reason = self._work(batch, list(threads))
+        with self._lock:  # Who still waits for an association now has nothing to do with it.
+            waiting = [one for one in self._open if not one.contexts]
+        for one in waiting:
+            one.drop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        if not self._stopped:
+            self._fail_rest(reason)
+
+    def _fail_rest(self, reason: str) -> None:
+        while self._queue:
+            self._tally.fail(self._queue.popleft(), reason)
+
+    def _help(self, batch: "Batch") -> None:
+        reason = self._work(batch, [])
+        if reason and self._queue:
+            log.info("C-MOVE goes on with fewer associations: %s", reason)
+
+    def _work(self, batch: "Batch", helpers: list[threading.Thread]) -> str:
+        """Send from the queue until it is empty; why it is not, where it is not."""
+        while self._queue and not self._stopped:
+            outgoing = Outgoing(self._title, self._remote_ae, self._settings)
+            with self._lock:
+                self._open.add(outgoing)
+            try:
+                outgoing.open(batch.wanted)
+                while helpers:
+                    helpers.pop().start()
+                self._send(outgoing)
+                outgoing.release()
+            except AssociationEnded as end:
+                outgoing.abort()
+                if not outgoing.answered:
+                    return str(end)
+                log.warning("C-MOVE goes on in another association: %s", end)
+            finally:
+                with self._lock:
+                    self._open.discard(outgoing)
+        return ""
+
+    def _send(self, outgoing: Outgoing) -> None:
+        accepted: dict[str, dict[str, Context]] = {}
+        for context in outgoing.contexts.values():
+            accepted.setdefault(context.abstract_syntax, {}).setdefault(context.transfer_syntax, context)
+        while not self._stopped:
+            try:
+                stored = self._queue.popleft()
+            except IndexError:
+                return
+            self._store(outgoing, stored, accepted.get(stored.sop_class_uid, {}))
+
+    def _store(self, outgoing: Outgoing, stored: Located, contexts: Mapping[str, Context]) -> None:
+        if not contexts:
+            self._tally.fail(stored, f"{outgoing} does not take SOP class {stored.sop_class_uid}")
+            return
+        try:
+            with self._source.open(stored, list(contexts)) as ready:
+                elements = {**store_command(stored), **self._originator}
+                response = outgoing.call(contexts[ready.transfer_syntax_uid], elements, ready.pieces, ready.length)
+            self._tally.count(stored, response.number(Field.STATUS), response.text(Field.ERROR_COMMENT))
+        except AssociationEnded as end:
+            self._tally.fail(stored, str(end))
+            raise
+        except Exception as error:
+            self._tally.fail(stored, comment_of(error))
+            if outgoing.is_sending:
+                # Half a message is out there, and nothing takes it back.
+                raise AssociationEnded(f"aborted in the middle of an object: {comment_of(error)}") from error
+
+
+class Batch:
+    """Instances that one set of presentation contexts serves."""
+
+    def __init__(self) -> None:
+        self.instances: list[Located] = []
+        self._kinds: dict[Kind, None] = {}
+        self._classes: dict[str, None] = {}
+
+    def takes(self, stored: Located) -> bool:
+        """Add an instance, unless that makes more presentation contexts than an association has."""
+        kind, sop_class = (stored.sop_class_uid, stored.transfer_syntax_uid), stored.sop_class_uid
+        if len({*self._kinds, kind}) + len({*self._classes, sop_class}) > CONTEXTS_MAX:
+            return False
+        self._kinds[kind] = self._classes[sop_class] = None
+        self.instances.append(stored)
+        return True
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """A context for each SOP class in each stored transfer syntax, and one in what can be made of any."""
+        stored = [Wanted(sop_class, (transfer_syntax,)) for sop_class, transfer_syntax in self._kinds]
+        return stored + [Wanted(sop_class, TARGETS) for sop_class in self._classes]
+
+
+def batches_of(instances: Sequence[Located]) -> Iterator[Batch]:
+    """All instances in order, in as few batches as that allows."""
+    batch = Batch()
+    for stored in instances:
+        if not batch.takes(stored):
+            yield batch
+            batch = Batch()
+            batch.takes(stored)
+    if batch.instances:
+        yield batch
