@@ -11,6 +11,16 @@ from archive.errors import NotUnderstood
 
 ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
 
+# One for each, so that what comes out does not depend on which of them failed. GDCM, which aborts its process on some damaged codestreams,
+# decodes what nothing else does.
+_CODECS = {
+    **dict.fromkeys(("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"), "pillow"),
+    **dict.fromkeys(("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"), "gdcm"),
+    **dict.fromkeys(("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), "pyjpegls"),
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
+    "1.2.840.10008.1.2.5": "pylibjpeg",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -54,13 +64,18 @@ def decode_frame(transfer_syntax_uid: str, picture: Picture, frame: bytes) -> tu
     import numpy as np
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import get_j2k_parameters
 
-    try:
-        decoder = get_decoder(transfer_syntax_uid)
-    except NotImplementedError:
-        raise NotUnderstood(f"there is no decoder for transfer syntax {transfer_syntax_uid}") from None
+    codec = _CODECS.get(transfer_syntax_uid)
+    if codec is None:
+        raise NotUnderstood(f"there is no decoder for transfer syntax {transfer_syntax_uid}")
+    # pydicom cuts what is too wide to the width that the data set says.
+    precision = get_j2k_parameters(frame).get("precision", 0)
+    if precision > picture.bits_allocated:
+        raise NotUnderstood(f"a codestream of {precision} bits, the data set allocates {picture.bits_allocated}")
     photometric = picture.photometric_interpretation
     options: dict[str, Any] = {
+        "decoding_plugin": codec,
         "as_rgb": photometric == "YBR_FULL_422",
         "number_of_frames": 1,
         "rows": picture.rows,
@@ -76,7 +91,7 @@ def decode_frame(transfer_syntax_uid: str, picture: Picture, frame: bytes) -> tu
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of what codestream and data set disagree about, which is put right or fails.
-            pixels, found = decoder.as_array(encapsulate([frame], has_bot=False), index=0, **options)
+            pixels, found = get_decoder(transfer_syntax_uid).as_array(encapsulate([frame], has_bot=False), index=0, **options)
     except Exception as error:  # Whatever a codec raises of bytes that it does not like.
         reason = " ".join(str(error).split())
         raise NotUnderstood(f"a frame cannot be decoded from transfer syntax {transfer_syntax_uid}: {reason}") from error

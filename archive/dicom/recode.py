@@ -40,7 +40,7 @@ _UNITS = {
 }
 """Bytes of one number, by value representation."""
 
-_TWO_ORDERS = "pixels of more than 16 bits are written in two orders in big endian data sets, and nothing tells which"
+_TWO_ORDERS = "pixels larger than the words that they lie in come in two orders in big endian data sets, and nothing tells which"
 
 Element = tuple[int, list[Buffer]]
 
@@ -104,11 +104,11 @@ class _Writer:
         if vr == "SQ":
             return self._sequence(element, context, depth)
         value = self._view[element.offset : element.offset + element.length]
-        unit = _UNITS.get(vr, 0)
-        if unit and context.encoding.little != self._target.little:
-            if element.tag == PIXEL_DATA and context.number(_BITS_ALLOCATED) > 16:
+        if context.encoding.little != self._target.little:
+            unit = _UNITS.get(vr, 0)
+            if element.tag == PIXEL_DATA and context.number(_BITS_ALLOCATED) > 8 * max(unit, 1):
                 raise NotUnderstood(_TWO_ORDERS)
-            value = self._swapped(value, unit, element.tag)
+            value = self._swapped(value, unit, element.tag) if unit else value
         return self._written(element.tag, vr, [value])
 
     def _sequence(self, element: RawElement, context: Context, depth: int) -> list[Buffer]:
@@ -134,6 +134,8 @@ class _Writer:
 
     def _decoded(self, found: Mapping[int, RawElement], context: Context, depth: int) -> dict[int, list[Buffer]]:
         """Native pixel data in place of encapsulated, and the elements that say otherwise than before, by tag."""
+        if found[PIXEL_DATA].truncated:
+            raise NotUnderstood("the compressed pixel data is cut off")
         pixels = locate_pixel_data(self._data, found, context.encoding)
         assert pixels is not None
         picture = self._picture(found, context)
