@@ -177,6 +177,11 @@ def encode_command(elements: Mapping[int, int | bytes]) -> bytes:
     return _GROUP_LENGTH.pack(0, 0, 4, len(encoded)) + encoded
 
 
+def as_ae_title(title: str) -> bytes:
+    """A title as an AE value: even, by a space where it must be (PS3.5 6.2)."""
+    return (title + " " * (len(title) % 2)).encode("ascii")
+
+
 def as_long_string(text: str) -> bytes:
     """Text as an LO value: 64 ASCII characters at most, even, without backslash and control characters (PS3.5 6.2)."""
     safe = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)

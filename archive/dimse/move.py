@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from archive.config import DimseSection, RemoteAe
-from archive.dimse.command import Command, CommandField, Field
+from archive.dimse.command import Command, CommandField, Field, as_ae_title
 from archive.dimse.message import Context
 from archive.dimse.retrieval import MOVE_CLASSES, PENDING_SECONDS, Refusal, Responses, Retrieval, refuse
 from archive.dimse.service import Requestor
@@ -47,7 +47,7 @@ class Move(Retrieval):
         whose = f"C-MOVE to {title} peer={association.peer} calling={association.calling_ae_title!r}"
         tally = Tally(instances, whose)
         originator: dict[int, int | bytes] = {
-            Field.MOVE_ORIGINATOR_AE_TITLE: association.calling_ae_title.encode("ascii"),
+            Field.MOVE_ORIGINATOR_AE_TITLE: as_ae_title(association.calling_ae_title),
             Field.MOVE_ORIGINATOR_MESSAGE_ID: command.message_id,
         }
         transfer = Transfer(self._source, title, remote_ae, self._settings, instances, tally, originator)

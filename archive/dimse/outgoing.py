@@ -105,7 +105,7 @@ class Outgoing:
         self.messages = Messages(wire, granted.contexts, settings.pdu_bytes_max, granted.pdu_bytes_max)
         if not granted.contexts:
             self.release()
-            raise Refused(f"{self} accepts none of the presentation contexts proposed")
+            raise Refused(f"no presentation context is accepted by {self}")
 
     def call(self, context: Context, elements: Mapping[int, int | bytes], pieces: Iterable[Buffer] = (), length: int = 0) -> Command:
         """Send a request and wait for its response, which has no data set.
@@ -172,7 +172,7 @@ class Outgoing:
             _, _, result, source, reason = SHORT_PDU.unpack(header + bytes(wire.take(4)))
             if pdu_type == PduType.A_ABORT:
                 raise PeerAborted(f"{self} aborted the association, source {source}, reason {reason}")
-            raise Refused(f"{self} rejected the association: {_why(result << 16 | source << 8 | reason)}")
+            raise Refused(f"rejected, {_why(result << 16 | source << 8 | reason)}: {self}")
         raise Violation(AbortReason.UNEXPECTED_PDU, f"{self} answered an A-ASSOCIATE-RQ with a PDU of type 0x{pdu_type:02X}")
 
     def _end(self, end: AssociationEnded) -> None:

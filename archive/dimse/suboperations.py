@@ -63,12 +63,21 @@ class Tally:
             self.fail(stored, f"the receiver answered 0x{status:04X} {comment}".rstrip())
 
     def fail(self, stored: Located, reason: str) -> None:
-        """One failed, or was not tried."""
-        with self._lock:
-            self.remaining -= 1
-            self.failed.append(stored.sop_instance_uid)
-            self.reason = self.reason or reason
+        """One failed."""
+        self._count_failed([stored], reason)
         log.warning("sub-operation failed: %s sop_instance_uid=%s: %s", self._whose, stored.sop_instance_uid, reason)
+
+    def give_up(self, rest: Sequence[Located], reason: str) -> None:
+        """These are not tried."""
+        if rest:
+            self._count_failed(rest, reason)
+            log.warning("%d sub-operations given up: %s: %s", len(rest), self._whose, reason)
+
+    def _count_failed(self, failed: Sequence[Located], reason: str) -> None:
+        with self._lock:
+            self.remaining -= len(failed)
+            self.failed += [one.sop_instance_uid for one in failed]
+            self.reason = self.reason or reason
 
     @property
     def done(self) -> int:

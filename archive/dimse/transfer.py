@@ -85,12 +85,15 @@ class Transfer:
                 one.drop()
 
     def _run(self) -> None:
+        batches = deque(batches_of(self._instances))
         try:
-            for batch in batches_of(self._instances):
-                self._send_batch(batch)
+            while batches:
+                self._send_batch(batches.popleft())
         except Exception as error:
             log.exception("C-MOVE to %s fails inside", self._title)
-            self._fail_rest(comment_of(error))
+            for batch in batches:
+                self._queue.extend(batch.instances)
+            self._give_up(comment_of(error))
         finally:
             self._done.set()
 
@@ -107,11 +110,12 @@ class Transfer:
             if thread.ident is not None:
                 thread.join()
         if not self._stopped:
-            self._fail_rest(reason)
+            self._give_up(reason)
 
-    def _fail_rest(self, reason: str) -> None:
-        while self._queue:
-            self._tally.fail(self._queue.popleft(), reason)
+    def _give_up(self, reason: str) -> None:
+        rest = list(self._queue)
+        self._queue.clear()
+        self._tally.give_up(rest, reason)
 
     def _help(self, batch: "Batch") -> None:
         reason = self._work(batch, [])

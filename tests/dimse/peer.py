@@ -19,6 +19,13 @@ from pynetdicom.pdu_items import (
     TransferSyntaxSubItem,
     UserInformationItem,
 )
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import PresentationContext
 
 from archive.dimse.command import Command, encode_command
 
@@ -78,6 +85,35 @@ def associate_rq(
             item.abstract_transfer_syntax_sub_items.append(syntax)
         items.append(item)
     pdu.variable_items = [application, *items, user]
+    return pdu.encode()
+
+
+def associate_ac(
+    results: dict[int, tuple[int, str]], roles: dict[str, tuple[int, int]] | None = None, maximum_length: int = 16384
+) -> bytes:
+    """An A-ASSOCIATE-AC with a result and a transfer syntax by context id, encoded by pynetdicom."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID("1.2.840.10008.3.1.1.1")
+    primitive.called_ae_title, primitive.calling_ae_title = "PEER", "ARCHIVE"
+    primitive.result = 0
+    contexts = []
+    for context_id, (result, syntax) in results.items():
+        context = PresentationContext()
+        context.context_id, context.result = context_id, result
+        context.transfer_syntax = [UID(syntax)]
+        contexts.append(context)
+    primitive.presentation_context_definition_results_list = contexts
+    length = MaximumLengthNotification()
+    length.maximum_length_received = maximum_length
+    class_uid = ImplementationClassUIDNotification()
+    class_uid.implementation_class_uid = UID("2.25.1")
+    primitive.user_information = [length, class_uid]
+    for uid, (scu, scp) in (roles or {}).items():
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), bool(scu), bool(scp)
+        primitive.user_information.append(role)
+    pdu = A_ASSOCIATE_AC()
+    pdu.from_primitive(primitive)
     return pdu.encode()
 
 
