@@ -78,7 +78,7 @@ class Find:
     def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
         return remote_ae.may_query
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
         return next((uid for uid in proposed if uid in _TRANSFER_SYNTAXES), None)
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from archive.dimse.command import Command, CommandField, Field, encode_command
 from archive.dimse.message import Context
 from archive.dimse.pdu import AssociationEnded
-from archive.dimse.retrieval import GET_CLASSES, Refusal, Responses, Retrieval, refuse
+from archive.dimse.query_retrieve import GET_MODELS
+from archive.dimse.retrieval import Refusal, Responses, Retrieval, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.status import comment_of
 from archive.dimse.suboperations import Source, Tally, store_command
@@ -26,7 +27,7 @@ class Get(Retrieval):
     """
 
     def __init__(self, source: Source) -> None:
-        super().__init__(GET_CLASSES)
+        super().__init__(GET_MODELS)
         self._source = source
 
     def handle(self, association: Requestor, context: Context, command: Command) -> bool:

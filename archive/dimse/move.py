@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from archive.config import DimseSection, RemoteAe
 from archive.dimse.command import Command, CommandField, Field, as_ae_title
 from archive.dimse.message import Context
-from archive.dimse.retrieval import MOVE_CLASSES, PENDING_SECONDS, Refusal, Responses, Retrieval, refuse
+from archive.dimse.query_retrieve import MOVE_MODELS
+from archive.dimse.retrieval import PENDING_SECONDS, Refusal, Responses, Retrieval, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.status import MOVE_DESTINATION_UNKNOWN, NOT_AUTHORIZED
 from archive.dimse.suboperations import Source, Tally
@@ -30,7 +31,7 @@ class Move(Retrieval):
     """
 
     def __init__(self, source: Source, settings: DimseSection, remote_aes: Mapping[str, RemoteAe]) -> None:
-        super().__init__(MOVE_CLASSES)
+        super().__init__(MOVE_MODELS)
         self._source, self._settings, self._remote_aes = source, settings, remote_aes
 
     def handle(self, association: Requestor, context: Context, command: Command) -> bool:

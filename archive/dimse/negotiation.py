@@ -90,7 +90,7 @@ def accept(proposal: Proposal, services: Sequence[Service], remote_ae: RemoteAe,
         elif not service.permits(abstract_syntax, remote_ae, roles.get(abstract_syntax, (True, False))[1]):
             result = USER_REJECTION
         else:
-            transfer_syntax = service.choose_transfer_syntax(proposed, remote_ae)
+            transfer_syntax = service.choose_transfer_syntax(proposed, remote_ae, roles.get(abstract_syntax, (True, False))[1])
             result = ACCEPTED if transfer_syntax else TRANSFER_SYNTAXES_NOT_SUPPORTED
         if service is not None and transfer_syntax is not None:
             scu, scp = roles.get(abstract_syntax, (True, False))

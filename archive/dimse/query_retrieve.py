@@ -29,13 +29,14 @@ class Model(Enum):
     PATIENT_ROOT = ("1.2.840.10008.5.1.4.1.2.1", (PATIENT, STUDY, SERIES, IMAGE))
     STUDY_ROOT = ("1.2.840.10008.5.1.4.1.2.2", (STUDY, SERIES, IMAGE))
     PATIENT_STUDY_ONLY = ("1.2.840.10008.5.1.4.1.2.3", (PATIENT, STUDY))
+    COMPOSITE_INSTANCE_ROOT = ("1.2.840.10008.5.1.4.1.2.4", (IMAGE,))
 
     def __init__(self, root: str, levels: tuple[Level, ...]) -> None:
         self.find, self.move, self.get = (f"{root}.{n}" for n in (1, 2, 3))
         self.levels = levels
 
 
-FIND_MODELS = {model.find: model for model in Model}
+FIND_MODELS = {model.find: model for model in Model if model is not Model.COMPOSITE_INSTANCE_ROOT}
 MOVE_MODELS = {model.move: model for model in Model}
 GET_MODELS = {model.get: model for model in Model}
 

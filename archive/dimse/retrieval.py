@@ -2,13 +2,15 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from archive.config import RemoteAe
 from archive.dicom.identifier import QUERY_RETRIEVE_LEVEL, read_identifier, write_identifier
 from archive.dicom.syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from archive.dimse.command import Command
 from archive.dimse.message import Context
+from archive.dimse.query_retrieve import IDENTIFIER_BYTES_MAX, IMAGE, PATIENT, SERIES, STUDY, Model, level_of
+from archive.dimse.query_retrieve import Level as QueryRetrieveLevel
 from archive.dimse.service import Requestor
 from archive.dimse.status import (
     CANCEL,
@@ -29,25 +31,12 @@ from archive.index.located import Located
 
 log = logging.getLogger(__name__)
 
-IDENTIFIER_BYTES_MAX = 8 << 20
-"""Largest identifier that is read: a list of 100,000 UIDs."""
 PENDING_SECONDS = 0.05
 """Pending responses are at least so far apart."""
 
-_PATIENT: tuple[Level, ...] = ("patient", "study", "series", "instance")
-_LEVELS: dict[str, Level] = {"PATIENT": "patient", "STUDY": "study", "SERIES": "series", "IMAGE": "instance"}
-_UNIQUE_KEYS = ("00100020", "0020000D", "0020000E", "00080018")
+_LEVELS: dict[QueryRetrieveLevel, Level] = {PATIENT: "patient", STUDY: "study", SERIES: "series", IMAGE: "instance"}
 _FAILED_SOP_INSTANCE_UID_LIST = "00080058"
 _TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-
-MOVE_CLASSES: dict[str, tuple[Level, ...]] = {
-    "1.2.840.10008.5.1.4.1.2.1.2": _PATIENT,  # Patient Root
-    "1.2.840.10008.5.1.4.1.2.2.2": _PATIENT[1:],  # Study Root
-    "1.2.840.10008.5.1.4.1.2.3.2": _PATIENT[:2],  # Patient/Study Only (retired)
-    "1.2.840.10008.5.1.4.1.2.4.2": _PATIENT[3:],  # Composite Instance Root
-}
-"""Levels of each information model, by SOP class."""
-GET_CLASSES: dict[str, tuple[Level, ...]] = {uid[:-1] + "3": levels for uid, levels in MOVE_CLASSES.items()}
 
 
 class Refusal(Exception):
@@ -71,20 +60,20 @@ class Retrieval:
 
     Parameters
     ----------
-    classes : dict of str to tuple of Level
-        Levels by SOP class.
+    models : mapping of str to Model
+        Information models by SOP class.
     """
 
-    def __init__(self, classes: dict[str, tuple[Level, ...]]) -> None:
-        self.classes = classes
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._models = models
 
     def supports(self, abstract_syntax: str) -> bool:
-        return abstract_syntax in self.classes
+        return abstract_syntax in self._models
 
     def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
         return remote_ae.may_retrieve
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
         return next((uid for uid in _TRANSFER_SYNTAXES if uid in proposed), None)
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
@@ -109,13 +98,12 @@ class Retrieval:
         try:
             encoded = association.messages.receive_data_set(IDENTIFIER_BYTES_MAX)
             identifier = read_identifier(encoded, context.transfer_syntax)
-            name = identifier.single(QUERY_RETRIEVE_LEVEL).strip()
-            if name == "FRAME" and "study" not in self.classes[context.abstract_syntax]:
+            model = self._models[context.abstract_syntax]
+            if model is Model.COMPOSITE_INSTANCE_ROOT and identifier.single(QUERY_RETRIEVE_LEVEL).strip() == "FRAME":
                 raise Refusal(UNABLE_TO_EXTRACT_FRAMES, "frames are not extracted here")
-            level = _LEVELS.get(name)
-            if level is None or level not in self.classes[context.abstract_syntax]:
-                raise BadInput(f"query/retrieve level {name[:16]!r} is none of this information model")
-            return source.select(level, {tag: identifier.single(tag) for tag in _UNIQUE_KEYS})
+            # Levels above may be left open by everybody: older devices do so without the negotiation that the Standard wants.
+            level = level_of(identifier, model, relational=True)
+            return source.select(_LEVELS[level], {one.unique_key: identifier.single(one.unique_key) for one in _LEVELS})
         except BadInput as error:
             raise Refusal(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, str(error)) from error
         except Exhausted as error:

@@ -50,8 +50,8 @@ class Service(Protocol):
     def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
         """Whether a peer may use it, by its row in the table of remote AEs; `scp`: it proposes the SCP role for itself."""
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
-        """The transfer syntax to accept of those proposed, all of them well-formed UIDs; None: none of them."""
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
+        """The transfer syntax to accept of those proposed, all of them well-formed UIDs; None: none of them. `scp` as above."""
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:
         """Roles of the peer that are accepted where it proposes some (PS3.7 D.3.3.4); none that it did not propose."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from archive.config import RemoteAe
+from archive.dicom.recode import TARGETS
 from archive.dicom.syntax import EXPLICIT_VR_BIG_ENDIAN
 from archive.dicom.uid import check_uid
 from archive.dimse.abstract_syntax import is_stored
@@ -66,7 +67,11 @@ class Storage:
         # An SCP of storage is who receives by C-GET.
         return _may_store(abstract_syntax, remote_ae) or (scp and remote_ae.may_retrieve)
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
+        if scp:
+            # What the peer is to receive by C-GET is not known yet; uncompressed syntaxes are those that anything can be written in.
+            uncompressed = [uid for uid in proposed if uid in TARGETS]
+            return next((uid for uid in [*uncompressed, *proposed] if uid != EXPLICIT_VR_BIG_ENDIAN), proposed[0] if proposed else None)
         if remote_ae.transfer_syntaxes:
             proposed = [uid for uid in proposed if uid in remote_ae.transfer_syntaxes]
         # All are kept as they come, so the sender's first choice is the best one. But DCMTK names big endian, which is retired, first

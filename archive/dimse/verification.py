@@ -19,7 +19,7 @@ class Verification:
     def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
         return True
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
         # There is no data set that would need one.
         return proposed[0] if proposed else None
 

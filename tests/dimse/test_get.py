@@ -14,6 +14,7 @@ from pynetdicom import AE, build_role, evt
 from tests.dimse.archives import EXPLICIT, IMPLICIT, STUDY_GET, Archive, archive_of, counts, identifier
 from tests.kit import data_set_bytes, make_series
 
+BIG, JPEG_2000 = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.90"
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 PATIENT_GET, COMPOSITE_GET = "1.2.840.10008.5.1.4.1.2.1.3", "1.2.840.10008.5.1.4.1.2.4.3"
 
@@ -35,12 +36,18 @@ class Getter:
     """An SCU of C-GET that takes CT objects in these transfer syntaxes."""
 
     def __init__(
-        self, port: int, syntaxes: Sequence[str] = (EXPLICIT,), sop_class: str = CT, model: str = STUDY_GET, with_role: bool = True
+        self,
+        port: int,
+        syntaxes: Sequence[str | list[str]] = (EXPLICIT,),
+        sop_class: str = CT,
+        model: str = STUDY_GET,
+        with_role: bool = True,
     ) -> None:
         self.arrived: dict[str, tuple[str, bytes]] = {}
         self.answer: Callable[[int], int] = lambda n: 0x0000
         self.model = model
         ae = AE("GETTER")
+        ae.dimse_timeout = 3
         ae.add_requested_context(model)
         for syntax in syntaxes:
             ae.add_requested_context(sop_class, syntax)
@@ -100,6 +107,16 @@ def test_another_transfer_syntax(archive: Archive, series: list[pydicom.Dataset]
     for one in series:
         syntax, data = getter.arrived[one.SOPInstanceUID]
         assert syntax == IMPLICIT and read_dataset(BytesIO(data), True, True) == one
+
+
+@pytest.mark.parametrize("proposed", [[JPEG_2000, BIG, IMPLICIT, EXPLICIT], [JPEG_2000, BIG]], ids=["implicit", "compressed"])
+def test_one_context_with_several_transfer_syntaxes(archive: Archive, series: list[pydicom.Dataset], proposed: list[str]) -> None:
+    getter = Getter(archive.port, [proposed])
+    [*_, (final, _)] = getter.get(study(series))
+    if IMPLICIT in proposed:
+        assert counts(final) == (None, 10, 0, 0) and {syntax for syntax, _ in getter.arrived.values()} == {IMPLICIT}
+    else:
+        assert (final.Status, counts(final)) == (0xA702, (None, 0, 10, 0)), "nothing is compressed here"
 
 
 @pytest.mark.parametrize("options", [{"sop_class": MR}, {"with_role": False}], ids=["another class", "no role of SCP"])

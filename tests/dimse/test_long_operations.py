@@ -41,7 +41,7 @@ class Counting:
     def permits(self, abstract_syntax: str, remote_ae: RemoteAe, scp: bool) -> bool:
         return remote_ae.may_query
 
-    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe) -> str | None:
+    def choose_transfer_syntax(self, proposed: Sequence[str], remote_ae: RemoteAe, scp: bool) -> str | None:
         return proposed[0]
 
     def accept_roles(self, scu: bool, scp: bool) -> tuple[bool, bool]:

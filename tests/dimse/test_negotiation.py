@@ -93,8 +93,8 @@ def test_a_peer_is_accepted_what_its_row_allows() -> None:
     assert results(RemoteAe(may_store=False)) == [(1, ""), (1, ""), (1, ""), (0, IMPLICIT)]
     assert results(RemoteAe(sop_classes=[CT])) == [(0, JPEG), (1, ""), (0, JPEG), (0, IMPLICIT)]
     assert results(RemoteAe(transfer_syntaxes=[EXPLICIT])) == [(0, EXPLICIT), (0, EXPLICIT), (4, ""), (0, IMPLICIT)]
-    # Who retrieves by C-GET takes the role of a storage SCP.
-    assert results(RemoteAe(may_store=False), {CT: (0, 1)}) == [(0, JPEG), (1, ""), (0, JPEG), (0, IMPLICIT)]
+    # Who retrieves by C-GET takes the role of a storage SCP, in what can be written for it.
+    assert results(RemoteAe(may_store=False), {CT: (0, 1)}) == [(0, EXPLICIT), (1, ""), (0, JPEG), (0, IMPLICIT)]
     assert results(RemoteAe(may_store=False, may_retrieve=False), {CT: (0, 1)})[:3] == [(1, ""), (1, ""), (1, "")]
 
 

@@ -56,6 +56,9 @@ def test_a_c_store_shows_up_in_the_metrics(start_node: Callable[..., Node]) -> N
         "finds_total": 0.0,
         "finds_failed_total": 0.0,
         "find_results_total": 0.0,
+        "moves_total": 0.0,
+        "gets_total": 0.0,
+        "objects_sent_total": 0.0,
         "data_set_bytes_total": 2.0 * len(data_set),
     }
     deadline = time.monotonic() + 10
