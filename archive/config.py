@@ -115,6 +115,7 @@ class PackerSection(Section):
     quiet_seconds: float = setting(10.0, "A series is packed when nothing came for it this long.", "seconds", ge=0)
     age_seconds_max: float = setting(3600.0, "A series is packed at this age even when more keeps coming.", "seconds", gt=0)
     pack_bytes_target: int = setting(256 * MIB, "Packs are filled up to this size.", "bytes", ge=MIB)
+    follow_seconds: float = setting(60.0, "Packs of other nodes in the same tier are looked for so often.", "seconds", gt=0)
     pressure_ratio: float = setting(0.5, "Share of journal.bytes_max above which everything is packed at once.", "ratio", gt=0, le=1)
 
 
@@ -122,6 +123,18 @@ class IndexSection(Section):
     map_bytes_max: int = setting(256 * GIB, "Largest size of the index file (address space, not disk).", "bytes", ge=16 * MIB)
     revision_served: Literal["first", "last"] = setting("first", "Which object is served where several came under one SOP Instance UID.")
     revision_refused: bool = setting(False, "Refuse a different object under a known SOP Instance UID (0x0111) instead of keeping it.")
+
+
+class CompactionSection(Section):
+    small_ratio: float = setting(0.5, "Packs shorter than this share of packer.pack_bytes_target are joined.", "ratio", ge=0, le=1)
+    rewrite_ratio: float = setting(
+        0.25,
+        "A pack is written again where this share of it is deleted, or of series that other packs have too.",
+        "ratio",
+        gt=0,
+        le=1,
+    )
+    grace_seconds: float = setting(3600.0, "A pack whose content went on in another is deleted after this time.", "seconds", ge=0)
 
 
 class DeletionSection(Section):
@@ -182,6 +195,7 @@ class Settings(Section):
     journal: JournalSection = JournalSection()
     packer: PackerSection = PackerSection()
     index: IndexSection = IndexSection()
+    compaction: CompactionSection = CompactionSection()
     deletion: DeletionSection = DeletionSection()
     pool: PoolSection = PoolSection()
     limits: LimitsSection = LimitsSection()

@@ -14,6 +14,7 @@ VERBS = {
     "export": "export",
     "pack": "pack",
     "delete": "delete",
+    "compact": "compact",
     "status": "status",
     "verify": "verify",
     "repair": "repair",

@@ -114,7 +114,11 @@ class _Check:
             try:
                 yield from self._pack(info)
             except NotFound:
-                yield _of_pack(info.name, "missing from its tier")
+                with self._packed.environment.reading() as t:
+                    known = self._packed.find_pack(t, info.name.node, info.name.sequence) is not None
+                    over = self._packed.is_superseded(t, info.pack_id) and not self._packed.live(t, info.pack_id)[0]
+                if known and not over:  # Else its content goes on in another, and it was deleted.
+                    yield _of_pack(info.name, "missing from its tier")
             except (ArchiveError, OSError) as error:
                 yield _of_pack(info.name, str(error))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from archive.errors import BadInput, Damaged, Unavailable
+from archive.errors import BadInput, Damaged, NotFound, Unavailable
 from archive.flow.home import Home
 from archive.flow.ingest import same_as_located
 from archive.index.packed_writer import PackedWriter
@@ -27,8 +27,8 @@ class Followed:
     damaged: list[str] = field(default_factory=list)
 
 
-def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None) -> Followed:
-    """Take in every pack of every node whose number is higher than the last one known; pixels are not read.
+def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *, own: bool = True) -> Followed:
+    """Take in every pack of every node (of every other one) whose number is higher than the last one known; pixels are not read.
 
     Raises
     ------
@@ -40,6 +40,8 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None) ->
     out = Followed()
     packed, writer = home.index.packed, PackedWriter(home.index.packed)
     for node in home.tier.nodes():
+        if not own and node == home.identity.name:
+            continue
         with packed.environment.reading() as t:
             first = packed.last_sequence(t, node) + 1
         for entry in home.tier.list_packs(node, first):
@@ -48,6 +50,8 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None) ->
             except (Damaged, BadInput) as error:
                 out.damaged.append(f"pack {entry.name} cannot be taken into the index: {error}")
                 continue
+            except NotFound:
+                continue  # It was compacted meanwhile: what it held comes with another.
             with packed.environment.writing() as t:
                 writer.add_pack(t, entry.name, tail)
             out.adopted += 1

@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
-from archive.errors import ArchiveError, Damaged, Unavailable
+from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
 from archive.flow.home import Home
 from archive.flow.identity import Identity
 from archive.flow.pack_content import Content, prepare, read_pending
+from archive.flow.portions import order_in_pack, portions
+from archive.flow.superseded import delete_superseded
 from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import Pending, SeriesState
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
 from archive.pack.frame import Kind
 from archive.pack.naming import PackName
-from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, PackHeader, PackWriter
+from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, PackHeader, PackWriter, Read
 from archive.pack.segment import now_us
 from archive.pool.adoption import Adoption
 from archive.tier.protocol import NumberTaken
@@ -64,6 +66,7 @@ class Packer:
         self._lock = threading.Lock()
         with self._pending.environment.reading() as t:
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
+        self._next_look = time.monotonic() + home.settings.packer.follow_seconds
 
     # --- when
 
@@ -76,6 +79,7 @@ class Packer:
                     self._resume(stop)
                     self._pack(self._ready(), stop, now=False)
                 self._prepare_journal()
+                self._keep_house()
                 self._say("")
                 pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
@@ -92,6 +96,19 @@ class Packer:
         room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
         if self._home.waiting()[1] * 8 >= limits.segment_bytes and room > 16 * limits.segment_bytes:
             self._home.journal.make_spare()
+
+    def _keep_house(self) -> None:
+        """Now and then: follow the packs of other nodes, delete what was superseded."""
+        if time.monotonic() < self._next_look:
+            return
+        settings = self._home.settings
+        self._next_look = time.monotonic() + settings.packer.follow_seconds
+        try:
+            for text in adopt_packs(self._home, own=False).damaged:
+                logger.error("%s", text)
+            delete_superseded(self._home, settings.compaction.grace_seconds)
+        except Unavailable as error:
+            logger.warning("packs of other nodes and superseded packs are looked at later: %s", error)
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:
@@ -150,7 +167,8 @@ class Packer:
     def _pack(
         self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None, now: bool = True
     ) -> None:
-        for records in self._portions(keys):
+        target = self._home.settings.packer.pack_bytes_target
+        for records in portions(map(self._waiting, keys), lambda p: p.descriptor.length, target):
             if stop is not None and stop.is_set():
                 return
             self._pack_portion(records, progress)
@@ -172,28 +190,12 @@ class Packer:
                 out.append(deletion)
         return out
 
-    def _portions(self, keys: Iterable[SeriesKey]) -> Iterator[list[Pending]]:
-        """Records for one pack each: whole series one behind the other; a series is only cut where it is larger than a pack."""
-        target = self._home.settings.packer.pack_bytes_target
-        portion: list[Pending] = []
-        length = 0
-        for key in keys:
-            with self._pending.environment.reading() as t:
-                aside = self._pending.aside(t)
-                records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
-            records.sort(key=lambda p: (instance_number(p.descriptor), p.descriptor.revision.sequence))
-            series_length = sum(p.descriptor.length for p in records)
-            if portion and length + series_length > target:
-                yield portion
-                portion, length = [], 0
-            for record in records:
-                if portion and (length + record.descriptor.length > target or len(portion) >= INSTANCES_PER_PACK_MAX):
-                    yield portion
-                    portion, length = [], 0
-                portion.append(record)
-                length += record.descriptor.length
-        if portion:
-            yield portion
+    def _waiting(self, key: SeriesKey) -> list[Pending]:
+        """Records of a series that can be packed, in the order of a pack."""
+        with self._pending.environment.reading() as t:
+            aside = self._pending.aside(t)
+            records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
+        return sorted(records, key=lambda p: order_in_pack(p.descriptor))
 
     def _pack_portion(self, records: list[Pending], progress: Callable[[str], None]) -> None:
         content = prepare(self._home, records)
@@ -257,6 +259,33 @@ class Packer:
         self._forget(sequence, plan)
         return name
 
+    def publish(self, make: Callable[[PackHeader], PackWriter], read: Read, supersedes: list[tuple[str, int]]) -> PackName:
+        """A pack of what rests in packs already: written, committed. It needs no plan, since nothing waits for it; cut off, it never was.
+
+        Parameters
+        ----------
+        make : callable
+            Lays the pack out under a header.
+        supersedes : list of (str, int)
+            Node names and numbers of the packs whose content goes on in it.
+        """
+        tier, identity = self._home.tier, self._home.identity
+        with self._lock:
+            self._resume(None)  # No number is given away that a plan has.
+            sequence = next_sequence(self._home)
+            writer = make(pack_header(identity, Plan(uuid.uuid4().hex, sequence, []), supersedes=supersedes))
+            try:
+                name = tier.put(
+                    identity.name, sequence, writer.length, writer.stream(read), lambda: PackName(identity.name, sequence, writer.digest)
+                )
+                self._commit(name)
+            except (Exhausted, OSError):
+                # It may rest there all the same: then it is taken in before the next number is given.
+                with self._pending.environment.writing() as t:
+                    self._pending.set_unfollowed(t, True)
+                raise
+        return name
+
     def _resting(self, plan: Plan) -> PackName | None:
         """The plan's own pack, where it rests in the tier already."""
         tier, node = self._home.tier, self._home.identity.name
@@ -306,7 +335,9 @@ class Packer:
         for sequence, plan in plans:
             if stop is not None and stop.is_set():
                 return
-            if self._committed(plan):
+            with self._packed.environment.reading() as t:
+                fulfilled = self._packed.is_fulfilled(t, self._home.identity.name, plan)
+            if fulfilled:
                 self._forget(sequence, plan)
                 continue
             try:
@@ -345,19 +376,8 @@ class Packer:
             self._pending.set_unfollowed(t, False)
         logger.info("the tier answers: %d packs taken into the index; of what waited %d instances rest in packs", followed.adopted, settled)
 
-    def _committed(self, plan: Plan) -> bool:
-        with self._packed.environment.reading() as t:
-            info = self._packed.find_pack(t, self._home.identity.name, plan.pack_sequence)
-        return info is not None and info.plan_id == plan.plan_id
 
-
-def pack_header(identity: Identity, plan: Plan, void_reason: str = "") -> PackHeader:
+def pack_header(identity: Identity, plan: Plan, void_reason: str = "", supersedes: list[tuple[str, int]] | None = None) -> PackHeader:
     """First line of the content index of a plan's pack."""
     versions = METADATA_VERSION, ATTRIBUTES_VERSION
-    return PackHeader(identity.name, identity.node, plan.pack_sequence, plan.plan_id, now_us(), *versions, void_reason=void_reason)
-
-
-def instance_number(descriptor: InstanceDescriptor) -> int:
-    """InstanceNumber, 0 where there is none that is a number."""
-    values = descriptor.attributes.get("00200013", {}).get("Value", [])
-    return values[0] if values and isinstance(values[0], int) else 0
+    return PackHeader(identity.name, identity.node, plan.pack_sequence, plan.plan_id, now_us(), *versions, supersedes or [], void_reason)

@@ -217,8 +217,7 @@ class _Recovery:
             return True
         if header.kind == Kind.PLAN:
             plan = Plan.from_bytes(item.payload)
-            info = self._packed.find_pack(packed, self._home.identity.name, plan.pack_sequence)
-            if info is not None and info.plan_id == plan.plan_id:
+            if self._packed.is_fulfilled(packed, self._home.identity.name, plan):
                 return False
             self._pending.add_plan(t, item.location, header.sequence, plan)
             return True

@@ -120,8 +120,17 @@ class Retrieval:
                 try:
                     opened = self._enter(stack, again[0], frame_number)
                 except NotFound as error:
-                    raise Damaged(f"instance {stored.sop_instance_uid} is in the index and cannot be read: {error}") from error
+                    text = f"instance {stored.sop_instance_uid} is in the index and cannot be read: {error}"
+                    raise (Unavailable if self._may_come_back(again[0]) else Damaged)(text) from error
             yield opened
+
+    def _may_come_back(self, stored: Stored) -> bool:
+        """Whether another node wrote its pack, and may have compacted it: this one hears of that when it next looks."""
+        if not isinstance(stored.place, PackPlace):
+            return False
+        packed = self._home.index.packed
+        with packed.environment.reading() as t:
+            return packed.pack(t, stored.place.pack_id).name.node != self._home.identity.name
 
     def can_be_read(self, stored: Stored) -> bool:
         """Whether every byte of an instance matches its checksums; what a tier that is away holds is believed."""
@@ -172,6 +181,10 @@ class Retrieval:
         if not keys:
             raise NotFound(f"there is no study {study_instance_uid}")
         return self._metadata.of_series(keys)
+
+    def document(self, stored: Stored) -> bytes:
+        """Metadata of one object, made of its bytes: one line."""
+        return self._metadata.made(stored)
 
     def instance_metadata(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bytes:
         """JSON array of one document, not compressed."""

@@ -23,6 +23,10 @@ METADATA_VERSION_LEAST = 1
 Open = Callable[[Located], AbstractContextManager[Opened]]
 
 
+class _Moved(Exception):
+    """What the index said a moment ago is no more: look again."""
+
+
 class SeriesMetadata:
     """Metadata at all three levels."""
 
@@ -38,6 +42,20 @@ class SeriesMetadata:
         NotFound
             None of the series has an instance.
         """
+        return self._again_where_moved(lambda: self._of_series(keys))
+
+    @staticmethod
+    def _again_where_moved(look: Callable[[], bytes]) -> bytes:
+        """A series that went on in another pack while it was looked at is looked up again."""
+        try:
+            return look()
+        except _Moved:
+            try:
+                return look()
+            except _Moved as error:
+                raise Damaged(f"a series is in the index and its metadata cannot be read: {error}") from error
+
+    def _of_series(self, keys: list[SeriesKey]) -> bytes:
         if len(keys) == 1 and (extent := whole_extent(self._home.index, keys[0])) and self._is_current(extent):
             return self._packed(extent)
         members = [m for key in keys for m in instances_of_series(self._home.index, key).members]
@@ -52,12 +70,12 @@ class SeriesMetadata:
         documents = []
         for member in members:
             if member.extent is None:
-                documents.append(self._made(writer, member.located))
+                documents.append(self.made(member.located, writer))
                 continue
             key = id(member.extent)
             if key not in lines:
                 lines[key] = self._lines(member.extent)
-            documents.append(lines[key][member.line])
+            documents.append(_line(lines[key], member.line))
         joined = compress(metadata_array(documents))
         if all(m.extent is not None for m in members):  # What is still in the journal will soon read otherwise.
             self._derived.put(name, joined)
@@ -65,21 +83,29 @@ class SeriesMetadata:
 
     def of_instance(self, stored: Located) -> bytes:
         """One document, one line."""
+        return self._again_where_moved(lambda: self._of_instance(stored))
+
+    def _of_instance(self, stored: Located) -> bytes:
         if isinstance(stored.place, PackPlace):
             view = instances_of_series(self._home.index, SeriesKey(stored.study_instance_uid, stored.series_instance_uid))
             for member in view.members:
                 if member.located.revision == stored.revision and member.extent is not None:
-                    return self._lines(member.extent)[member.line]
-        return self._made(MetadataWriter(self._home.settings.limits.inflated_bytes_max), stored)
+                    return _line(self._lines(member.extent), member.line)
+        return self.made(stored)
 
-    def _made(self, writer: MetadataWriter, stored: Located) -> bytes:
+    def made(self, stored: Located, writer: MetadataWriter | None = None) -> bytes:
+        """One document, made of the object itself."""
+        writer = writer or MetadataWriter(self._home.settings.limits.inflated_bytes_max)
         with self._open(stored) as opened:
             return writer.write(opened.stored_data_set(), stored.transfer_syntax_uid)  # It inflates by itself.
 
     def _is_current(self, extent: Extent) -> bool:
         packed = self._home.index.packed
-        with packed.environment.reading() as t:
-            return packed.pack(t, extent.pack_id).metadata_version >= METADATA_VERSION_LEAST
+        try:
+            with packed.environment.reading() as t:
+                return packed.pack(t, extent.pack_id).metadata_version >= METADATA_VERSION_LEAST
+        except NotFound as error:
+            raise _Moved(str(error)) from error
 
     def _packed(self, extent: Extent) -> bytes:
         packed = self._home.index.packed
@@ -88,7 +114,7 @@ class SeriesMetadata:
                 pack = self._home.pool.open(packed.pack(t, extent.pack_id), lambda: packed.block_crcs(t, extent.pack_id))
             data = bytes(pack.view(extent.metadata_offset, extent.metadata_length))
         except NotFound as error:
-            raise Damaged(f"a series is in the index and its metadata cannot be read: {error}") from error
+            raise _Moved(str(error)) from error
         if crc32(data) != extent.metadata_crc:
             raise Damaged(f"the metadata of a series in pack {extent.pack_id} does not match its CRC")
         return data
@@ -105,7 +131,14 @@ class SeriesMetadata:
         if kept is None:
             with packed.environment.reading() as t:
                 instances = {ordinal - extent.first: located for ordinal, located in packed.instances(t, extent)}
-            documents = [self._made(writer, instances[line]) if line in instances else b"{}" for line in range(extent.instances)]
+            # Those that are deleted, or went on in another pack, have none.
+            documents = [self.made(instances[line], writer) if line in instances else b"" for line in range(extent.instances)]
             kept = compress(metadata_array(documents))
             self._derived.put(name, kept)
         return gzip.decompress(kept).removeprefix(b"[\n").removesuffix(b"\n]").split(b",\n")
+
+
+def _line(lines: list[bytes], line: int) -> bytes:
+    if not lines[line]:
+        raise _Moved("an instance of the series went on in another pack")
+    return lines[line]

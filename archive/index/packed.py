@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from archive.dicom.json import dumps, loads
 from archive.errors import Damaged, NotFound
 from archive.index.environment import Environment, Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace, SeriesKey, hash_uid
-from archive.pack.descriptor import Revision
+from archive.pack.descriptor import Plan, Revision
 from archive.pack.naming import PackName
 
 TABLES = {
@@ -44,6 +45,7 @@ _ID = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _ORDINAL = struct.Struct(">II")
 _LIVE = struct.Struct(">QQ")
+_SUPERSEDED = struct.Struct(">QI")
 _INSTANCE = struct.Struct("<QQIIQQIIIIBB16s")
 
 
@@ -151,6 +153,11 @@ class PackedIndex:
         value = t.get("names", name_key(node, sequence))
         return None if value is None else self.pack(t, _ID.unpack(value)[0])
 
+    def is_fulfilled(self, t: Transaction, node: str, plan: Plan) -> bool:
+        """Whether a plan of a node needs nothing more: its pack is known, or was compacted since, for no number is passed over."""
+        info = self.find_pack(t, node, plan.pack_sequence)
+        return plan.pack_sequence < self.last_sequence(t, node) if info is None else info.plan_id == plan.plan_id
+
     def last_sequence(self, t: Transaction, node: str) -> int:
         """Highest pack number of a node, 0 without any."""
         prefix = node.encode() + b"\0"
@@ -184,10 +191,16 @@ class PackedIndex:
 
     def superseded(self, t: Transaction) -> list[tuple[PackInfo, int]]:
         """Packs whose content goes on in others, and since when this index knows (microseconds since 1970 UTC)."""
-        return [(self.pack(t, _ID.unpack(key)[0]), _NUMBER.unpack(value)[0]) for key, value in t.scan("superseded")]
+        return [(self.pack(t, _ID.unpack(key)[0]), _SUPERSEDED.unpack(value)[0]) for key, value in t.scan("superseded")]
 
     def is_superseded(self, t: Transaction, pack_id: int) -> bool:
         return t.get("superseded", _ID.pack(pack_id)) is not None
+
+    def successor(self, t: Transaction, pack_id: int) -> PackInfo:
+        """The last of the packs in which the content of a superseded one went on."""
+        while value := t.get("superseded", _ID.pack(pack_id)):
+            pack_id = _SUPERSEDED.unpack(value)[1]
+        return self.pack(t, pack_id)
 
     # --- instances
 
@@ -303,6 +316,10 @@ class PackedIndex:
         return SeriesRecord(
             key, row["attributes"], [Extent(*e) for e in row["extents"]], row["instances"], row["sop_classes"], row["first"]
         )
+
+    def series_keys(self, t: Transaction, start: bytes, most: int) -> list[SeriesKey]:
+        """Keys of series from a place on, in order."""
+        return [SeriesKey.from_bytes(key) for key, _ in islice(t.scan("series", b"", start), most)]
 
     def study(self, t: Transaction, study_instance_uid: str) -> StudyRecord | None:
         value = t.get("studies", study_instance_uid.encode())

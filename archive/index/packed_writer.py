@@ -17,6 +17,7 @@ _ID = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _ORDINAL = struct.Struct(">II")
 _LIVE = struct.Struct(">QQ")
+_SUPERSEDED = struct.Struct(">QI")
 
 
 class PackedWriter:
@@ -50,7 +51,7 @@ class PackedWriter:
         t.put("packs", _ID.pack(pack_id), dumps(row))
         t.put("names", name_key(name.node, name.sequence), _ID.pack(pack_id))
         t.put("blocks", _ID.pack(pack_id), struct.pack(f"<{len(tail.block_crcs)}I", *tail.block_crcs))
-        superseded = self._supersede(t, name, header["supersedes"])
+        superseded = self._supersede(t, name, pack_id, header["supersedes"])
         series = SeriesWriter(self._index, t)
         for deletion in tail.deletions:
             t.put("deletions", b"record " + str(deletion.revision).encode(), dumps(deletion.to_json()))
@@ -73,6 +74,11 @@ class PackedWriter:
     def forget_pack(self, t: Transaction, info: PackInfo) -> None:
         """A superseded pack is gone from its tier."""
         key = _ID.pack(info.pack_id)
+        successor = self._index.successor(t, info.pack_id).pack_id
+        for other, value in list(t.scan("superseded")):
+            since, by = _SUPERSEDED.unpack(value)
+            if by == info.pack_id:
+                t.put("superseded", other, _SUPERSEDED.pack(since, successor))
         for table in ("packs", "blocks", "live", "superseded"):
             t.delete(table, key)
         t.delete("names", name_key(info.name.node, info.name.sequence))
@@ -121,7 +127,7 @@ class PackedWriter:
 
     # --- instances
 
-    def _supersede(self, t: Transaction, name: PackName, supersedes: list[list[Any]]) -> set[int]:
+    def _supersede(self, t: Transaction, name: PackName, pack_id: int, supersedes: list[list[Any]]) -> set[int]:
         """Ids of the packs that are superseded now; a node speaks for its own packs alone."""
         out = set()
         for node, sequence in supersedes:
@@ -129,7 +135,7 @@ class PackedWriter:
             if info is not None:
                 out.add(info.pack_id)
                 if not self._index.is_superseded(t, info.pack_id):
-                    t.put("superseded", _ID.pack(info.pack_id), _NUMBER.pack(now_us()))
+                    t.put("superseded", _ID.pack(info.pack_id), _SUPERSEDED.pack(now_us(), pack_id))
         return out
 
     def _add_instances(self, t: Transaction, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter) -> None:

@@ -97,6 +97,7 @@ def run_web(settings: Settings, listener: socket.socket, order: Message, stop: t
 
 def run_packer(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
     """Pack what is ready, and answer the control socket, until `stop`."""
+    from archive.flow.compaction import CompactionReport, Compactor
     from archive.flow.deletion import Deleter, DeletionReport
     from archive.flow.home import Home
     from archive.flow.packing import Packer, PackingReport
@@ -105,6 +106,7 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
     home = Home(settings, order["name"])
     home.index.check_readers()
     packer, deleter = Packer(home), Deleter(home)
+    compactor = Compactor(home, packer)
 
     def pack_now(request: Message, progress: Progress) -> PackingReport:
         report = packer.pack_now(progress, stop)
@@ -116,7 +118,15 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
         uids = [str(uid) for uid in request["uids"]]
         return DeletionReport(deleter.look(uids), 0) if request["look"] else deleter.delete(uids, str(request["source"]), progress)
 
-    verbs: dict[str, Verb] = {"ping": lambda request, progress: {"pid": os.getpid()}, "pack-now": pack_now, "delete": delete}
+    def compact(request: Message, progress: Progress) -> CompactionReport:
+        return compactor.compact(progress, stop)
+
+    verbs: dict[str, Verb] = {
+        "ping": lambda request, progress: {"pid": os.getpid()},
+        "pack-now": pack_now,
+        "delete": delete,
+        "compact": compact,
+    }
     control = ControlServer(listener, verbs)
     control.start()
     say({"ready": True})

@@ -20,6 +20,7 @@ from archive.pack.locator import FORMAT_VERSION, LOCATOR_BYTES, Locator
 from archive.pack.naming import BLOCK_CRCS_ENTRY, CONTENT_INDEX_ENTRY, instance_entry, metadata_entry
 from archive.pack.zip_format import Entry, end_records, place
 
+Read = Callable[[InstanceDescriptor], Iterator[Bytes]]
 INSTANCES_PER_PACK_MAX = 16384
 """Bounds the content index, which a reader holds in memory."""
 GZIP_LEVEL = 6
@@ -147,7 +148,7 @@ class PackWriter:
         self._at = entry.data_offset + length
         return entry
 
-    def stream(self, read: Callable[[InstanceDescriptor], Iterator[Bytes]]) -> Iterator[Bytes]:
+    def stream(self, read: Read) -> Iterator[Bytes]:
         """The bytes of the pack, each instance read once and checked while it goes by.
 
         Parameters

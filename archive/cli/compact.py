@@ -1,0 +1,63 @@
+"""`dicom-archive compact`: fewer and larger packs, without what is deleted."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archive.cli.options import Place, say, with_place
+from archive.cli.text import count, size
+from archive.errors import ArchiveError, Locked
+
+if TYPE_CHECKING:
+    from archive.config import Settings
+
+
+@click.command("compact", short_help="Join small packs and leave out what is deleted.")
+@with_place
+@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of lines.")
+def command(place: Place, as_json: bool) -> None:
+    """Write packs again: small ones are joined, so are series that lie in several; deleted bytes are left out.
+
+    Only packs of this node are touched. Every object stays what it was and is served all the time. Old packs are deleted after
+    compaction.grace_seconds, by the running node or by the next `compact`. Works while the node runs and while it does not.
+    """
+    report = compact(place.quiet_settings())
+    if as_json:
+        click.echo(json.dumps({k: report[k] for k in ("packs_read", "packs_written", "length_dropped", "packs_waiting", "kept")}, indent=2))
+    else:
+        shorter = size(max(0, report["length_dropped"]))
+        click.echo(f"{count(report['packs_read'], 'pack')} went on in {count(report['packs_written'], 'pack')}, {shorter} shorter")
+        if report["packs_waiting"]:
+            click.echo(f"{count(report['packs_waiting'], 'old pack')} to be deleted once the grace period is over")
+    for text in report["kept"]:
+        click.echo(f"kept {text}", err=True)
+    if report["kept"]:
+        raise ArchiveError(f"{count(len(report['kept']), 'pack')} could not be compacted")
+
+
+def compact(settings: "Settings") -> dict[str, Any]:
+    """Have packs compacted; the report as JSON values."""
+    from archive.node.access import node_runs
+    from archive.node.control import ask
+
+    if not node_runs(settings.node.data):
+        try:
+            return _alone(settings)
+        except Locked:
+            if not node_runs(settings.node.data):
+                raise
+    return ask(settings.node.data, {"verb": "compact"}, say)
+
+
+def _alone(settings: "Settings") -> dict[str, Any]:
+    from archive.flow.compaction import Compactor
+    from archive.flow.packing import Packer
+    from archive.node.access import home_alone
+    from archive.node.jobs import to_json
+    from archive.node.layout import want_archive
+
+    want_archive(settings)
+    with home_alone(settings, "compact", say) as home:
+        report: dict[str, Any] = to_json(Compactor(home, Packer(home)).compact(say))
+        return report
