@@ -158,6 +158,14 @@ class LimitsSection(Section):
     derived_bytes_max: int = setting(GIB, "Bound of derived/, which holds what can be made again.", "bytes", ge=MIB)
 
 
+class CommitmentSection(Section):
+    check: Literal["length", "digest"] = setting(
+        "digest", "How a pack is looked at, at rest, before commitment is told: its length alone, or its SHA-256 too."
+    )
+    retry_seconds_max: float = setting(600.0, "Longest pause between two tries to tell a requestor.", "seconds", gt=0)
+    age_seconds_max: float = setting(259200.0, "A request that could not be answered for so long is given up.", "seconds", gt=0)
+
+
 class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
 
@@ -199,6 +207,7 @@ class Settings(Section):
     deletion: DeletionSection = DeletionSection()
     pool: PoolSection = PoolSection()
     limits: LimitsSection = LimitsSection()
+    commitment: CommitmentSection = CommitmentSection()
     log: LogSection = LogSection()
     peers: dict[AeTitle, RemoteAe] = {}
 

@@ -2,13 +2,14 @@
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from archive.config import DimseSection, RemoteAe
 from archive.dimse import negotiation
-from archive.dimse.command import Command, CommandField, Field
+from archive.dimse.command import Command, CommandField, Field, encode_command
 from archive.dimse.counters import Counters
 from archive.dimse.message import Context, Messages
 from archive.dimse.pdu import (
@@ -40,6 +41,14 @@ UNKNOWN_REMOTE_AE = RemoteAe()
 
 class Stopped(AssociationEnded):
     """The node stops."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What somebody waits for: the response to a request of ours."""
+
+    came: threading.Event = field(default_factory=threading.Event)
+    response: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,10 @@ class Association:
         self.remote_ae = UNKNOWN_REMOTE_AE
         self.messages: Messages
         self.contexts: Mapping[int, Context] = {}
+        self._turn = threading.Lock()  # held while a message is being answered, or one of ours is being sent
+        self._ended = False
+        self._last_report = 0
+        self._reports: dict[int, Answer] = {}
         self.extended: Mapping[str, bytes] = {}
 
     def run(self) -> None:
@@ -115,6 +128,39 @@ class Association:
 
     def count(self, name: str, n: int = 1) -> None:
         self._around.counters.add(name, n)
+
+    def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
+        """Send a request of ours between the peer's and wait for its response; from another thread.
+
+        Parameters
+        ----------
+        elements : mapping
+            Of the command, without Message ID and Command Data Set Type.
+        seconds : float
+            How long to wait at most.
+
+        Returns
+        -------
+        Command or None
+            None where the association is over, does something else for so long, or does not answer.
+        """
+        if not self._turn.acquire(timeout=seconds):
+            return None
+        try:
+            if self._ended or self._stopping:
+                return None
+            self._last_report = message_id = self._last_report % 0xFFFF + 1
+            answer = self._reports[message_id] = Answer()
+            command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001}
+            self.messages.send(context.context_id, encode_command(command), data_set)
+        except AssociationEnded as end:
+            log.debug("no report on this association: %s: %s", self._names(), end)
+            return None
+        finally:
+            self._turn.release()
+        answer.came.wait(seconds)
+        self._reports.pop(message_id, None)
+        return answer.response
 
     def stop(self) -> None:
         """Abort it as soon as no message is on its way; from another thread."""
@@ -187,7 +233,8 @@ class Association:
                     raise Stopped("the node stops")
                 context, command = self.messages.read_command()
                 self.busy = True
-                self._handle(outcome.services[context.context_id], context, command)
+                with self._turn:
+                    self._handle(outcome.services[context.context_id], context, command)
                 messages_served += 1
         except AssociationEnded as error:
             end = Stopped("the node stops") if self._stopping and isinstance(error, ConnectionLost) else error
@@ -195,6 +242,10 @@ class Association:
             log.exception("association fails inside: %s", self._names())
         finally:
             self.busy = False
+            with self._turn:
+                self._ended = True
+            for answer in list(self._reports.values()):
+                answer.came.set()
             around.unassociated(self)
             around.slots.give_back()
             self.count("associations_open", -1)
@@ -215,6 +266,8 @@ class Association:
     def _handle(self, service: Service, context: Context, command: Command) -> None:
         if command.command_field == CommandField.C_CANCEL_RQ:
             return  # for an operation that is over already: nothing to do, nothing to answer (PS3.7 9.3.2.3)
+        if command.is_response and self._took_answer(command):
+            return
         if command.is_response:
             raise Violation(AbortReason.NOT_SPECIFIED, f"a response (0x{command.command_field:04X}) to no request")
         if service.handle(self, context, command):
@@ -225,6 +278,17 @@ class Association:
         log.warning("operation 0x%04X refused on %s: %s", command.command_field, context.abstract_syntax, self._names())
         comment = f"0x{command.command_field:04X} is not supported here"
         self.messages.send(context.context_id, command.respond(UNRECOGNIZED_OPERATION, comment, (Field.AFFECTED_SOP_INSTANCE_UID,)))
+
+    def _took_answer(self, command: Command) -> bool:
+        """Whether it is the response to a report."""
+        answer = self._reports.get(command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1))
+        if answer is None or answer.came.is_set():
+            return False
+        if command.has_data_set:
+            self.messages.skip_data_set()
+        answer.response = command
+        answer.came.set()
+        return True
 
     def _say_goodbye(self, end: AssociationEnded) -> None:
         """Send what the peer is still owed, and wait for it to close (states Sta13 of PS3.8 9.2)."""

@@ -32,6 +32,8 @@ class Counters:
         C-MOVE and C-GET requests.
     objects_sent : int
         C-STORE sub-operations of them that came across.
+    commitments, commitments_refused : int
+        Requests for storage commitment taken, and not taken.
     """
 
     connections: int = 0
@@ -51,6 +53,8 @@ class Counters:
     moves: int = 0
     gets: int = 0
     objects_sent: int = 0
+    commitments: int = 0
+    commitments_refused: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, name: str, n: int = 1) -> None:

@@ -16,6 +16,8 @@ from archive.dimse.transfer import Transfer
 
 log = logging.getLogger(__name__)
 
+DROP_SECONDS_MAX = 3.0
+
 
 class Move(Retrieval):
     """Sends instances to a remote AE of the table.
@@ -64,6 +66,7 @@ class Move(Retrieval):
                         transfer.stop()
             except BaseException:
                 transfer.drop()
+                transfer.wait(DROP_SECONDS_MAX)
                 raise
         status = responses.final(cancelled)
         association.count("objects_sent", tally.completed + tally.warned)

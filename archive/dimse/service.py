@@ -37,6 +37,9 @@ class Requestor(Protocol):
     host: str
     peer: str
 
+    def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
+        """Send a request to the peer while it waits for nothing, from another thread; its response, None where none comes."""
+
     def count(self, name: str, n: int = 1) -> None:
         """Add to one of the `archive.dimse.counters.Counters`."""
 

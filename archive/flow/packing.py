@@ -16,6 +16,8 @@ from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
 from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
+from archive.flow.commitment import AwaitedSeries
+from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
 from archive.flow.home import Home
 from archive.flow.identity import Identity
@@ -66,6 +68,7 @@ class Packer:
         self._lock = threading.Lock()
         with self._pending.environment.reading() as t:
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
+        self._awaited = AwaitedSeries(home, CommitmentRequests(requests_folder(home.settings), home.disk))
         self._next_look = time.monotonic() + home.settings.packer.follow_seconds
 
     # --- when
@@ -149,16 +152,18 @@ class Packer:
             return counts["packs"], counts["instances"], self._packed.bytes_packed(t)
 
     def _ready(self) -> list[SeriesKey]:
-        """Series that are quiet or old; all of them where the journal presses."""
+        """Series that are quiet, old, or awaited by storage commitment; all of them where the journal presses."""
         limits, now = self._home.settings.packer, now_us()
         with self._pending.environment.reading() as t:
             states = self._pending.states(t)
             pressed = self._pending.totals(t)[1] > limits.pressure_ratio * self._home.settings.journal.bytes_max
 
+        awaited = self._awaited.series()
+
         def ready(state: SeriesState) -> bool:
             # A time to come is from before the clock was set back; the series need not wait until then.
             quiet = abs(now - state.last_us) >= limits.quiet_seconds * 1e6
-            return pressed or quiet or now - state.first_us >= limits.age_seconds_max * 1e6
+            return pressed or quiet or state.key in awaited or now - state.first_us >= limits.age_seconds_max * 1e6
 
         return [s.key for s in states if ready(s)]
 

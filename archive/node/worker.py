@@ -32,14 +32,18 @@ _log = logging.getLogger(__name__)
 
 def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop: threading.Event, say: Say) -> None:
     """Receive over DIMSE until `stop`."""
+    from archive.dimse.commitment import StorageCommitment
     from archive.dimse.find import Find
     from archive.dimse.get import Get
     from archive.dimse.move import Move
+    from archive.dimse.reporting import Reporter
     from archive.dimse.server import Server
     from archive.dimse.service import Service
     from archive.dimse.slots import AssociationSlots
     from archive.dimse.storage import Storage
     from archive.dimse.verification import Verification
+    from archive.flow.commitment import Commitment
+    from archive.flow.commitment_requests import CommitmentRequests, requests_folder
     from archive.flow.derived import counters_folder
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
@@ -50,11 +54,14 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     with contextlib.closing(Home(settings, order["name"])) as home, contextlib.closing(RetrieveSource(home)) as source:
         home.index.check_readers()
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
+        requests = CommitmentRequests(requests_folder(settings), home.disk)
+        reporter = Reporter(requests, Commitment(home), settings)
         services: list[Service] = [
             Verification(),
             Find(Search(home), settings.dimse),
             Move(source, settings.dimse, settings.peers),
             Get(source),
+            StorageCommitment(requests, reporter),
             Storage(Ingest(home)),
         ]
         server = Server(settings, listener, services, slots)
@@ -63,10 +70,12 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
         counters = CountersFile(folder, order["name"], server.counters.snapshot)
         counters.write()
         server.start()
+        reporter.start()
         say({"ready": True})
         while not stop.wait(WRITE_SECONDS):
             counters.write()
         server.stop()
+        reporter.stop()
         counters.write()
 
 

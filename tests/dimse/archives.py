@@ -14,12 +14,16 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 
 from archive.config import Settings
+from archive.dimse.commitment import StorageCommitment
 from archive.dimse.get import Get
 from archive.dimse.move import Move
+from archive.dimse.reporting import Reporter
 from archive.dimse.server import Server
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots, create_slots
 from archive.dimse.storage import Storage
+from archive.flow.commitment import Commitment
+from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.home import Home
 from archive.flow.ingest import Ingest
 from archive.flow.packing import Packer
@@ -37,6 +41,7 @@ class Archive:
 
     home: Home
     server: Server
+    requests: CommitmentRequests
     port: int
 
     def keep(self, *data_sets: pydicom.Dataset) -> None:
@@ -56,11 +61,12 @@ class Archive:
 
 
 @contextmanager
-def archive_of(folder: Path, peers: dict[str, Any], **dimse: Any) -> Iterator[Archive]:
+def archive_of(folder: Path, peers: dict[str, Any], commitment: dict[str, Any] | None = None, **dimse: Any) -> Iterator[Archive]:
     """An archive with a table of remote AEs; waits are short unless said otherwise."""
     sections = {
         "node": {"data": folder},
         "dimse": {"artim_seconds": 2, "stall_seconds_max": 5, "connect_seconds_max": 2, "answer_seconds_max": 2, **dimse},
+        "commitment": commitment or {},
         "peers": peers,
     }
     settings = Settings.model_validate(sections)
@@ -69,13 +75,22 @@ def archive_of(folder: Path, peers: dict[str, Any], **dimse: Any) -> Iterator[Ar
         listener.bind(("127.0.0.1", free_port()))
         listener.listen()
         source = RetrieveSource(home)
-        services: list[Service] = [Move(source, settings.dimse, settings.peers), Get(source), Storage(Ingest(home))]
+        requests = CommitmentRequests(requests_folder(settings))
+        reporter = Reporter(requests, Commitment(home), settings)
+        services: list[Service] = [
+            Move(source, settings.dimse, settings.peers),
+            Get(source),
+            StorageCommitment(requests, reporter),
+            Storage(Ingest(home)),
+        ]
         server = Server(settings, listener, services, AssociationSlots(create_slots(1), 0, 100))
         server.start()
+        reporter.start()
         try:
-            yield Archive(home, server, listener.getsockname()[1])
+            yield Archive(home, server, requests, listener.getsockname()[1])
         finally:
             server.stop(1.0)
+            reporter.stop()
             source.close()
 
 

@@ -59,6 +59,8 @@ def test_a_c_store_shows_up_in_the_metrics(start_node: Callable[..., Node]) -> N
         "moves_total": 0.0,
         "gets_total": 0.0,
         "objects_sent_total": 0.0,
+        "commitments_total": 0.0,
+        "commitments_refused_total": 0.0,
         "data_set_bytes_total": 2.0 * len(data_set),
     }
     deadline = time.monotonic() + 10
