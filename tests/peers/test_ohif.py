@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydicom.data import get_testdata_file
 
+from tests.hdfs import Hdfs
 from tests.kit import ROOT, Node, is_missing, make_series, require
 from tests.peers import dcmtk
 
@@ -147,6 +149,26 @@ def test_a_series_is_drawn_from_its_pack(page: Page, packed_node: Node, series: 
 def test_compressed_and_multi_frame_images_are_drawn(page: Page, packed_node: Node, name: str) -> None:
     data_set = pydicom.dcmread(sample(name), stop_before_pixels=True)
     assert shades(draw(page, packed_node, data_set.StudyInstanceUID, f"ohif-{Path(name).stem}.png")) > 10
+
+
+@pytest.mark.timeout(300)
+def test_a_series_is_drawn_that_rests_in_hdfs_and_of_which_nothing_is_near(
+    page: Page, viewer: Path, series: list[pydicom.Dataset], hdfs: Hdfs, start_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    settings = {"DICOM_ARCHIVE_WEB_VIEWER": str(viewer), "DICOM_ARCHIVE_NODE_TIER": hdfs.url("/ohif")}
+    node = start_node(settings=settings)
+    for data_set in series:
+        data_set.save_as(tmp_path / f"{data_set.SOPInstanceUID}.dcm")
+    dcmtk.send_with_dcmsend(node.dimse_port, {"": list(tmp_path.glob("*.dcm"))})
+    node.cli("pack", "--now")
+    assert [name.endswith(".zip") for name in hdfs.files("/ohif")] == [True]
+    node.stop()
+    shutil.rmtree(node.data / "pool")
+    node.start()
+    assert not list((node.data / "pool").rglob("*-*"))
+    assert shades(draw(page, node, series[0].StudyInstanceUID, "ohif-hdfs.png")) > 20
+    came = sum(path.stat().st_size for path in (node.data / "pool").rglob("*-*"))
+    assert came >= sum(len(data_set.PixelData) for data_set in series)
 
 
 def test_shades_tells_an_image_from_a_plain_ground() -> None:
