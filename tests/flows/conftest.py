@@ -8,6 +8,7 @@ import pytest
 from tests.flows.far import IMPATIENT, FarNode, numbers
 from tests.hdfs import Hdfs
 from tests.kit import Node
+from tests.tier.fault_proxy import FaultProxy
 
 
 @pytest.fixture
@@ -22,6 +23,27 @@ def start_far(hdfs: Hdfs, start_node: Callable[..., Node]) -> Iterator[Callable[
 
     yield start
     hdfs.command("up")
+
+
+@pytest.fixture
+def start_behind(hdfs: Hdfs, start_far: Callable[..., FarNode]) -> Iterator[Callable[..., FarNode]]:
+    """Start a node that reaches NameNode and DataNodes only through fault proxies."""
+    standing: list[FaultProxy] = []
+
+    def start(**settings: Any) -> FarNode:
+        ports = hdfs.ports()
+        proxies = {name: FaultProxy(("127.0.0.1", ports[name]["http"])) for name in sorted(ports)}
+        standing.extend(proxies.values())
+        folder = f"/flows/{next(numbers)}"
+        mapped = [f"127.0.0.1:{ports[name]['http']}={proxy.address}" for name, proxy in proxies.items() if name != "namenode"]
+        tier = f"webhdfs://{proxies['namenode'].address}{folder}"
+        far = start_far(folder=folder, node_tier=tier, webhdfs_data_nodes=",".join(mapped), **settings)
+        far.proxies = proxies
+        return far
+
+    yield start
+    for proxy in standing:
+        proxy.close()
 
 
 @pytest.fixture

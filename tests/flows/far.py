@@ -70,6 +70,10 @@ class FarNode:
     proxies: dict[str, FaultProxy] = field(default_factory=dict)
     sent: list[Object] = field(default_factory=list)
 
+    @property
+    def node_name(self) -> str:
+        return str(json.loads((self.node.data / "node.json").read_text())["name"])
+
     # --- the modality
 
     def store(self, objects: Sequence[Object]) -> list[int]:
@@ -159,6 +163,10 @@ class FarNode:
         """Names of all packs, in order; nothing else may be there."""
         return [PackName.parse(name) for name in self.hdfs.files(self.folder)]
 
+    def pack_rows(self) -> list[dict[str, Any]]:
+        """What HDFS says of each pack."""
+        return [self.hdfs.ask("GET", f"{self.folder}/{pack}", op="GETFILESTATUS")["FileStatus"] for pack in self.packs()]
+
     def wait_until_packed(self, wait_seconds: float = 60.0) -> None:
         """Until nothing waits any more: everything is COMMITTED."""
         wait_until(lambda: not self.figure("journal_instances"), wait_seconds, self.node)
@@ -202,8 +210,9 @@ def make_study(study: int, count: int = 6) -> list[Object]:
     return [make_object(study, 1, number, pixel_bytes=PIXEL_BYTES) for number in range(1, count + 1)]
 
 
-def wait_until(done: Callable[[], object], wait_seconds: float, node: Node) -> None:
+def wait_until(done: Callable[[], object], wait_seconds: float, node: Node, what: Callable[[], object] = lambda: "") -> None:
+    """Poll; where it does not come true, fail with `what` and the node's log."""
     until = time.monotonic() + wait_seconds
     while not done():
-        assert time.monotonic() < until, node.log()
+        assert time.monotonic() < until, (what(), node.log())
         time.sleep(0.2)

@@ -11,8 +11,8 @@ from tests.kit import Node
 INTERVAL_SECONDS = 0.02
 
 
-def anonymous_bytes(node: Node) -> dict[str, int]:
-    """Resident memory besides mapped files (RssAnon), by process of the node: its name and id."""
+def processes_of(node: Node) -> dict[str, int]:
+    """Ids of the node's processes, by name: `supervisor`, `dimse-0`, `web-0`, `packer-0`, and what runs for a moment."""
     assert node.process is not None, "the node does not run"
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -20,13 +20,23 @@ def anonymous_bytes(node: Node) -> dict[str, int]:
             if os.getpgid(int(folder.name)) != node.process.pid:
                 continue
             words = (folder / "cmdline").read_bytes().decode().split("\0")
-            status = (folder / "status").read_text()
         except (ProcessLookupError, FileNotFoundError):
             continue  # It ended between two looks.
+        found[words[words.index("archive.node.worker") + 2] if "archive.node.worker" in words else "supervisor"] = int(folder.name)
+    return found
+
+
+def anonymous_bytes(node: Node) -> dict[str, int]:
+    """Resident memory besides mapped files (RssAnon), by process of the node: its name and id."""
+    found = {}
+    for name, pid in processes_of(node).items():
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (ProcessLookupError, FileNotFoundError):
+            continue
         resident = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
         if resident:  # A process on its way out has none.
-            name = words[words.index("archive.node.worker") + 2] if "archive.node.worker" in words else "supervisor"
-            found[f"{name} ({folder.name})"] = int(resident[1]) * 1024
+            found[f"{name} ({pid})"] = int(resident[1]) * 1024
     return found
 
 
