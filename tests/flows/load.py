@@ -63,7 +63,7 @@ class Load:
 
     def _send(self, _: random.Random) -> None:
         self._far.store_all(make_study(next(self._studies)))
-        self._stop.wait(0.3)
+        self._stop.wait(0.8)
 
     def _view(self, chosen: random.Random) -> None:
         one = chosen.choice(self._far.sent[: self._read_to])

@@ -29,7 +29,7 @@ NAME_NODE = [
     Fault(answer_bytes=0),  # done, and not told
     Fault(answer_bytes=20),
     Fault(refuse=True),
-    Fault(delay_seconds=3),  # done, when nobody waits for it any more
+    Fault(delay_seconds=1.5),  # done, when nobody waits for it any more
 ]
 DATA_NODES = [
     *[Fault("op=CREATE", request_bytes=count) for count in (0, 100_000, 700_000)],
@@ -39,7 +39,7 @@ DATA_NODES = [
     *[Fault("op=OPEN", answer_bytes=count, times=3) for count in (0, 300, 70_000)],
     Fault("op=OPEN", answer=flipped, times=2),  # the third time it would be taken for damage
     Fault("op=OPEN", answer=shorter_by_the_head, times=2),
-    Fault("op=OPEN", delay_seconds=3, times=2),
+    Fault("op=OPEN", delay_seconds=1.5, times=2),
     Fault("op=OPEN", refuse=True, times=3),
 ]
 
@@ -47,7 +47,7 @@ DATA_NODES = [
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_requests_fail_in_every_way_under_load(start_behind: Callable[..., FarNode]) -> None:
-    far = start_behind(pool_ahead_bytes_max=0, pool_reads_max=2)
+    far = start_behind(pool_ahead_bytes_max=0, pool_reads_max=2, webhdfs_answer_seconds=1, journal_bytes_max=1 << 30)
     for study in range(1, 21):
         far.store_all(make_study(study))
     far.wait_until_packed()
@@ -76,7 +76,8 @@ def test_requests_fail_in_every_way_under_load(start_behind: Callable[..., FarNo
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_daemons_die_under_load(far: FarNode) -> None:
+def test_daemons_die_under_load(start_far: Callable[..., FarNode]) -> None:
+    far = start_far(webhdfs_commit_seconds=5, journal_bytes_max=1 << 30)
     far.store_all(make_study(1))
     with loaded(far):
         time.sleep(2)
