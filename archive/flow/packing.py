@@ -58,6 +58,10 @@ class PackingReport:
     set_aside: dict[int, str]
 
 
+class _Overtaken(ArchiveError):
+    """A plan's number was used by another plan of this node."""
+
+
 class Packer:
     """The only writer of packs of a node, one in one process at a time; its methods may be called from several threads."""
 
@@ -297,7 +301,10 @@ class Packer:
         for entry in tier.list_packs(node, plan.pack_sequence):
             if entry.name.sequence != plan.pack_sequence:
                 return None
-            if read_pack_tail(tier, entry.name).header["plan_id"] != plan.plan_id:
+            header = read_pack_tail(tier, entry.name).header
+            if header["plan_id"] != plan.plan_id and header["node"] == self._home.identity.node:
+                raise _Overtaken(f"pack {entry.name} fulfils another plan than {plan.plan_id}")
+            if header["plan_id"] != plan.plan_id:
                 raise NumberTaken(f"pack {entry.name} was written by another node under the name {node}")
             return entry.name
         return None
@@ -349,6 +356,11 @@ class Packer:
                 resting = self._resting(plan)
             except Damaged as error:  # Its records go into another pack then.
                 logger.error("pack %d is damaged; what the journal still has of it is packed again: %s", plan.pack_sequence, error)
+                self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
+                continue
+            except _Overtaken as error:
+                # Its sync failed, so that its records were planned anew under the same number; it was written all the same.
+                logger.warning("plan %s is done with: %s", plan.plan_id, error)
                 self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
                 continue
             if resting is not None:  # Whatever became of its records since: it was written whole.

@@ -1,11 +1,12 @@
 """Rows P, V and X of the crash table in docs/recovery.md: what is on disk, and what the next start does about it."""
 
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from archive.errors import Damaged
+from archive.errors import Damaged, Exhausted
 from archive.flow.check import verify
 from archive.flow.packing import Packer
 from archive.flow.recovery import rebuild_index, recover
@@ -13,6 +14,7 @@ from archive.tier.tails import read_pack_tail
 from tests.crash.cutting import Cut, CuttingDisk
 from tests.crash.doomed import Doomed, plans, restarted, uids
 from tests.crash.rows import IN_ORDER, LARGE, SERIES, SMALL, assert_packed, assert_sent_again, cut, flip, pack_series
+from tests.crash.simulated import SimulatedDisk
 from tests.flow.objects import NAME, Life, living, make_object, pack_files, settings_of
 
 
@@ -45,6 +47,35 @@ def test_P1_the_plan_is_torn(data: Path) -> None:
         assert_packed(life, many, number=1, packs=1)
     recover(doomed.settings)
     assert doomed.files("journal/sealed") == []
+
+
+def test_P9_a_plan_whose_sync_failed_is_there_all_the_same(data: Path) -> None:
+    """Its records were planned anew under the same number, and packed: it must not be taken for another node's."""
+    rng = random.Random(1)
+    disk = SimulatedDisk(rng)
+    settings = settings_of(data)
+    recover(settings, disk=disk)
+    with living(settings, disk) as life:
+        life.send(*SERIES)
+        sync, failed = disk.sync, []
+
+        def fail_once(fd: int) -> None:
+            if not failed:
+                failed.append(fd)
+                raise OSError(5, "Input/output error")
+            sync(fd)
+
+        disk.sync = fail_once  # type: ignore[method-assign]
+        with pytest.raises(Exhausted):
+            life.packer.pack_now()
+        life.packer.pack_now()
+    with restarted(settings) as (_, life):
+        assert len(plans(life)) == 1
+        late = make_object(1, 1, 4)
+        life.send(late)
+        life.packer.pack_now()
+        assert_packed(life, IN_ORDER, number=1, packs=2)
+        life.assert_served([late])
 
 
 @pytest.mark.parametrize("call", ["create .*inflight", "sync .*/open/.*seg"])

@@ -1,0 +1,48 @@
+"""Randomised power cuts, a short run of them (the long one: `python -m tests.crash.power_cuts --cuts 10000`); it finds what it is for."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from archive.flow.recovery import _Recovery
+from archive.index.packed import PackedIndex
+from archive.pack.journal import Journal
+from tests.crash.power_cuts import run, tell
+from tests.crash.simulated import SimulatedDisk
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_power_cuts() -> None:
+    counts = run(seed=1000, stories=30, cuts=1 << 30, seconds=200)
+    assert counts["power cuts"] > 100
+    assert min(counts[what] for what in ("kills", "failed calls", "acknowledged", "deleted", "flipped bits")) > 0
+
+
+def nothing(*_: object) -> None:
+    """What a node leaves out that is broken."""
+
+
+def no(*_: object) -> bool:
+    return False
+
+
+BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "success is sent before the journal is synced": lambda patch: patch.setattr(Journal, "sync", nothing),
+    "a new segment's name is not synced": lambda patch: patch.setattr(SimulatedDisk, "sync_folder", nothing),
+    "what recovery believes is not synced": lambda patch: patch.setattr(_Recovery, "_sync", nothing),
+    "deletions in the journal are forgotten": lambda patch: patch.setattr(_Recovery, "_take_deletions", nothing),
+    "deletions in packs are forgotten": lambda patch: patch.setattr(PackedIndex, "is_revision_deleted", no),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_node_is_found_out(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    BROKEN[how](monkeypatch)
+    with pytest.raises((AssertionError, Exception)) as found:
+        for seed in range(60):
+            tell(seed, tmp_path / str(seed), Counter())
+    assert any("seed " in note for note in found.value.__notes__)
