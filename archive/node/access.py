@@ -41,7 +41,7 @@ def alone(settings: Settings, verb: str) -> Iterator[DataLock]:
         Another process has it.
     """
     make_layout(settings)
-    with lock_data(settings.node.data, verb) as lock:
+    with lock_data(settings.node.data, verb, settings.node.tier) as lock:
         yield lock
 
 

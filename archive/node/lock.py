@@ -24,11 +24,12 @@ DEAD_HOLDER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a data folder: process id, the verb that it runs, since when (UTC, ISO 8601)."""
+    """Who has a data folder: process id, the verb that it runs, since when (UTC, ISO 8601), with which tier."""
 
     pid: int
     verb: str
     since: str
+    tier: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} (`dicom-archive {self.verb}` since {self.since})"
@@ -53,7 +54,7 @@ class DataLock:
         self.close()
 
 
-def lock_data(data: Path, verb: str) -> DataLock:
+def lock_data(data: Path, verb: str, tier: str = "") -> DataLock:
     """Take the lock of a data folder.
 
     Raises
@@ -72,7 +73,7 @@ def lock_data(data: Path, verb: str) -> DataLock:
                 continue
             raise Locked(f"{data} is in use by {holder or 'an unknown process'}")
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        text = json.dumps({"pid": os.getpid(), "verb": verb, "since": now}) + "\n"
+        text = json.dumps({"pid": os.getpid(), "verb": verb, "since": now, "tier": tier}) + "\n"
         os.pwrite(fd, text.encode(), 0)
         os.ftruncate(fd, len(text))
     except BaseException:
@@ -106,7 +107,7 @@ def holder_of(data: Path) -> Holder | None:
 def _read_holder(fd: int) -> Holder | None:
     try:
         said = json.loads(os.pread(fd, 4096, 0))
-        return Holder(int(said["pid"]), str(said["verb"]), str(said["since"]))
+        return Holder(int(said["pid"]), str(said["verb"]), str(said["since"]), str(said.get("tier", "")))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -74,6 +74,9 @@ def status_of(settings: Settings) -> Status:
     """
     from archive.flow.home import Home
 
+    holder = holder_of(settings.node.data)
+    if holder is not None and holder.verb == "serve":  # Its tier counts, whatever this verb was told.
+        settings = settings.model_copy(update={"node": settings.node.model_copy(update={"tier": holder.tier})})
     with Home(settings) as home:
         return look(home)
 
