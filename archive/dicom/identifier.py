@@ -16,6 +16,7 @@ from archive.dicom.charset import decode_text
 from archive.dicom.code_extensions import TextEncoder
 from archive.dicom.context import Context, is_shared
 from archive.dicom.encode import encode_element, encode_item
+from archive.dicom.json import dumps
 from archive.dicom.scan import Buffer, RawElement, scan_elements, scan_items
 from archive.dicom.syntax import Encoding, encoding_of
 from archive.dicom.values import BINARY_VRS, NUMBER_FORMATS, decode_attribute
@@ -137,7 +138,7 @@ def write_identifier(attributes: Attributes, transfer_syntax_uid: str, specific_
         That of the request. Text that cannot be said in it goes out in ISO_IR 100 where that suffices, else in ISO_IR 192.
     """
     encoding = encoding_of(transfer_syntax_uid)
-    if _is_ascii(attributes):
+    if dumps(attributes).isascii():
         return b"".join(_write_level(attributes, encoding, None))
     for character_set in (specific_character_set, *_FALLBACKS):
         try:
@@ -147,14 +148,6 @@ def write_identifier(attributes: Attributes, transfer_syntax_uid: str, specific_
         except ValueError:
             continue
     raise ValueError("text that UTF-8 cannot say")
-
-
-def _is_ascii(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isascii()
-    if isinstance(value, Mapping):
-        return all(map(_is_ascii, value.values()))
-    return all(map(_is_ascii, value)) if isinstance(value, list) else True
 
 
 def _write_level(attributes: Attributes, encoding: Encoding, encoder: TextEncoder | None) -> list[Buffer]:
