@@ -33,7 +33,7 @@ from archive.flow.query import Level as SearchLevel
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.001
 """How long a search goes on before it sends what it found so far and looks for a cancel."""
 
 _TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
