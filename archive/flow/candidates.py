@@ -2,7 +2,8 @@
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from archive.index.environment import Transaction
 from archive.index.index import Index
@@ -29,11 +30,10 @@ def candidate_studies(index: Index, keys: dict[Path, str], fuzzy: bool) -> Itera
         if chosen is not None:
             chosen |= set(pending)
     if chosen is not None:
-        places = [(_date(index, study, pending), study) for study in chosen]
-        for _, study in sorted(places, reverse=True):
+        for _, study in sorted(_places(index, chosen, pending), reverse=True):
             yield study
         return
-    waiting = sorted(((_date(index, study, pending), study) for study in pending), reverse=True)
+    waiting = sorted(_places(index, pending, pending), reverse=True)
     last = ""
     for _, study in heapq.merge(_all_by_date(index), waiting, reverse=True):
         if study != last:
@@ -52,10 +52,20 @@ def _pending_dates(index: Index) -> dict[str, str]:
         return out
 
 
-def _date(index: Index, study: str, pending: dict[str, str]) -> str:
-    with index.packed.environment.reading() as t:
-        record = index.packed.study(t, study)
-    return study_date(record.attributes) if record is not None else pending.get(study, "")
+def _places(index: Index, studies: Iterable[str], pending: dict[str, str]) -> Iterator[Place]:
+    """Studies with their dates."""
+    left = iter(studies)
+    while batch := list(islice(left, BATCH)):
+        with index.packed.environment.reading() as t:
+            dates = [_date(index, t, study) for study in batch]
+        for study, date in zip(batch, dates, strict=True):
+            yield pending.get(study, "") if date is None else date, study
+
+
+def _date(index: Index, t: Transaction, study: str) -> str | None:
+    """As packs know it; None where they do not know the study."""
+    record = index.packed.study(t, study)
+    return study_date(record.attributes) if record is not None else None
 
 
 def _uids(text: str) -> list[str]:
@@ -115,10 +125,9 @@ def _all_by_date(index: Index) -> Iterator[Place]:
     while True:
         with index.packed.environment.reading() as t:
             keys = t.keys_before("terms", prefix, before, BATCH)
-        for key in keys:
-            place = key[len(prefix) : key.rindex(b"\0")].decode(), study_of_term(key)
-            if _date(index, place[1], {}) == place[0]:
-                yield place
+            places = [(key[len(prefix) : key.rindex(b"\0")].decode(), study_of_term(key)) for key in keys]
+            dates = [_date(index, t, study) for _, study in places]
+        yield from (place for place, date in zip(places, dates, strict=True) if place[0] == date)
         if len(keys) < BATCH:
             return
         before = keys[-1]

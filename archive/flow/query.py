@@ -20,8 +20,9 @@ from archive.dicom.matching import Matcher, compile_keys
 from archive.flow.candidates import candidate_studies
 from archive.flow.home import Home
 from archive.flow.patients import COUNTED_OF_PATIENT, count_patient, keys_of_patient, patient_of
-from archive.flow.series_view import Member, SeriesView, instances_of_series, series_of_study
+from archive.flow.series_view import Member, instances_of_series, study_view
 from archive.index.located import SeriesKey
+from archive.index.packed import SeriesRecord, StudyRecord
 
 Level = Literal["patient", "study", "series", "instance"]
 Path = tuple[str, ...]
@@ -136,16 +137,15 @@ class Search:
         of_patient = query.include != "all" and not COUNTED_OF_PATIENT.isdisjoint(query.include)
         for study in candidate_studies(self._home.index, query.keys, query.fuzzy):
             tick()
-            keys = series_of_study(self._home.index, study)
-            series = [instances_of_series(self._home.index, key) for key in keys] if _needs_members(query, matchers) else None
-            rows = [self._series_row(key, series[n] if series else None) for n, key in enumerate(keys)]
-            study_row = self._study_row(study, rows)
+            study_row, series = self._study(study)
             if not matchers[0](study_row):
                 continue
-            matching = [n for n, row in enumerate(rows) if matchers[1](row)]
-            members = [(n, self._matching_members(matchers[2], series[n])) for n in matching] if series else []
-            if not matchers[2].universal:
-                matching = [n for n, found in members if found]
+            matching = [(key, row) for key, row in series.items() if matchers[1](row)]
+            members: list[list[Row]] = []
+            if depth == 2 or not matchers[2].universal:
+                members = [self._matching_members(matchers[2], key) for key, _ in matching]
+                matching = [one for one, found in zip(matching, members, strict=True) if found]
+                members = [found for found in members if found]
             if not matching:
                 continue
             if of_patient:
@@ -153,30 +153,32 @@ class Search:
             if depth == 0:
                 yield study_row
             elif depth == 1:
-                yield from ({**study_row, **rows[n]} for n in matching)
+                yield from ({**study_row, **row} for _, row in matching)
             else:
-                for n, found in members:
-                    yield from ({**study_row, **rows[n], **row} for row in found)
+                for (_, series_row), found in zip(matching, members, strict=True):
+                    above = {**study_row, **series_row}
+                    yield from ({**above, **row} for row in found)
 
     def _studies_of_patient(self, row: Row) -> Iterator[Row]:
         patient = patient_of(row)
         for study in candidate_studies(self._home.index, keys_of_patient(row), fuzzy=False):
-            series = [self._series_row(key, None) for key in series_of_study(self._home.index, study)]
-            found = self._study_row(study, series)
+            found, _ = self._study(study)
             if patient_of(found) == patient:
                 yield found
 
-    def _matching_members(self, matcher: Matcher, view: SeriesView) -> list[Row]:
-        return [row for row in map(self._instance_row, view.members) if matcher(row)]
+    def _matching_members(self, matcher: Matcher, key: SeriesKey) -> list[Row]:
+        return [row for row in map(self._instance_row, instances_of_series(self._home.index, key).members) if matcher(row)]
 
     # --- rows
 
-    def _study_row(self, study: str, series: list[Row]) -> Row:
-        row: Row = {}
-        with self._home.index.packed.environment.reading() as t:
-            record = self._home.index.packed.study(t, study)
-        if record:
-            row.update(record.attributes)
+    def _study(self, study: str) -> tuple[Row, dict[SeriesKey, Row]]:
+        """The row of a study and those of its series, in order."""
+        view = study_view(self._home.index, study)
+        rows = {key: self._series_row(key, record) for key, record in view.series.items()}
+        return self._study_row(study, view.record, list(rows.values())), rows
+
+    def _study_row(self, study: str, record: StudyRecord | None, series: list[Row]) -> Row:
+        row: Row = dict(record.attributes) if record else {}
         for one in series:
             for tag, value in one.items():
                 if _level(tag) in ("patient", "study"):
@@ -192,19 +194,12 @@ class Search:
         row[RETRIEVE_AE_TITLE] = _value("AE", self._ae_title)
         return row
 
-    def _series_row(self, key: SeriesKey, view: SeriesView | None) -> Row:
-        index = self._home.index
-        with index.pending.environment.reading() as t:  # First, as everywhere: what moves meanwhile is then in the record.
-            moving = bool(index.pending.states(t, key.study_instance_uid)) and index.pending.first_instance(t, key) is not None
-        with index.packed.environment.reading() as t:
-            record = index.packed.series(t, key)
-        if view is None and (moving or record is None):
-            view = instances_of_series(index, key)
-        if view is not None:
-            attributes, count, classes = dict(view.attributes), len(view.members), {m.located.sop_class_uid for m in view.members}
+    def _series_row(self, key: SeriesKey, record: SeriesRecord | None) -> Row:
+        if record is None:
+            view = instances_of_series(self._home.index, key)
+            attributes, count, classes = view.attributes, len(view.members), {m.located.sop_class_uid for m in view.members}
         else:
-            assert record is not None
-            attributes, count, classes = dict(record.attributes), record.instances, set(record.sop_classes)
+            attributes, count, classes = record.attributes, record.instances, set(record.sop_classes)
         # Text is UTF-8 here, whatever the object's own character set was.
         row = {tag: value for tag, value in attributes.items() if _level(tag) != "instance" and tag != SPECIFIC_CHARACTER_SET}
         row[SERIES_INSTANCE_UID] = _value("UI", key.series_instance_uid)
@@ -251,10 +246,6 @@ def _one_of_each_patient(rows: Iterator[Row]) -> Iterator[Row]:
         if patient not in seen:
             seen.add(patient)
             yield row
-
-
-def _needs_members(query: Query, matchers: list[Matcher]) -> bool:
-    return query.level == "instance" or not matchers[2].universal
 
 
 def _chosen(query: Query, row: Row) -> Row:

@@ -5,7 +5,7 @@ from typing import Any
 
 from archive.index.index import Index
 from archive.index.located import Located, SeriesKey, in_order_of_arrival
-from archive.index.packed import Extent, SeriesRecord
+from archive.index.packed import Extent, SeriesRecord, StudyRecord
 from archive.index.pending import Pending
 
 INSTANCE_NUMBER, SERIES_NUMBER = "00200013", "00200011"
@@ -73,13 +73,33 @@ def integer(attributes: dict[str, Any], tag: str) -> int:
     return values[0] if isinstance(values[0], int) else 0
 
 
-def series_of_study(index: Index, study_instance_uid: str) -> list[SeriesKey]:
-    """Keys of every series, by SeriesNumber, then UID."""
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A study and its series.
+
+    Attributes
+    ----------
+    record : StudyRecord or None
+        What packs hold of it.
+    series : dict of SeriesKey to SeriesRecord or None
+        By SeriesNumber, then UID; None where the journal holds some of it, so that only its instances tell what it is.
+    """
+
+    record: StudyRecord | None
+    series: dict[SeriesKey, SeriesRecord | None]
+
+
+def study_view(index: Index, study_instance_uid: str) -> StudyView:
+    """The study; without series where it is not known."""
     numbers: dict[SeriesKey, int] = {}
-    with index.pending.environment.reading() as t:
+    records: dict[SeriesKey, SeriesRecord] = {}
+    moving = set()
+    with index.pending.environment.reading() as t:  # First, as everywhere: what moves meanwhile is then in the record.
         for state in index.pending.states(t, study_instance_uid):
             first = index.pending.first_instance(t, state.key)
             numbers[state.key] = integer(first.descriptor.attributes, SERIES_NUMBER) if first else 0
+            if first is not None:
+                moving.add(state.key)
     with index.packed.environment.reading() as t:
         study = index.packed.study(t, study_instance_uid)
         for uid in study.series_instance_uids if study else []:
@@ -87,7 +107,14 @@ def series_of_study(index: Index, study_instance_uid: str) -> list[SeriesKey]:
             record = index.packed.series(t, key)
             if record is not None:
                 numbers[key] = integer(record.attributes, SERIES_NUMBER)
-    return sorted(numbers, key=lambda k: (numbers[k], k))
+                records[key] = record
+    ordered = sorted(numbers, key=lambda k: (numbers[k], k))
+    return StudyView(study, {key: None if key in moving else records.get(key) for key in ordered})
+
+
+def series_of_study(index: Index, study_instance_uid: str) -> list[SeriesKey]:
+    """Keys of every series, by SeriesNumber, then UID."""
+    return list(study_view(index, study_instance_uid).series)
 
 
 def instances_of_series(index: Index, key: SeriesKey) -> SeriesView:
