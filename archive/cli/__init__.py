@@ -15,6 +15,7 @@ VERBS = {
     "pack": "pack",
     "delete": "delete",
     "compact": "compact",
+    "echo": "echo",
     "status": "status",
     "verify": "verify",
     "repair": "repair",

@@ -72,3 +72,20 @@ def with_place(function: Function) -> Function:
 def say(text: str) -> None:
     """One line of progress, for people: on stderr, since stdout holds results."""
     click.echo(text, err=True)
+
+
+def peer_of(text: str, what: str) -> tuple[str, Any]:
+    """Title and address of a remote AE as `TITLE=HOST:PORT`.
+
+    Raises
+    ------
+    WrongUse
+        It is not that.
+    """
+    from archive.errors import WrongUse
+
+    title, _, address = text.partition("=")
+    host, _, port = address.rpartition(":")
+    if not (title.strip() and len(title) <= 16 and "\\" not in title and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise WrongUse(f"{what} {text}: expected TITLE=HOST:PORT with a title of at most 16 characters")
+    return title, address

@@ -1,12 +1,10 @@
 """`dicom-archive serve`: run the node."""
 
 import contextlib
-from typing import Any
 
 import click
 
-from archive.cli.options import Place, with_place
-from archive.errors import WrongUse
+from archive.cli.options import Place, peer_of, with_place
 
 
 @click.command("serve", short_help="Run the node.")
@@ -42,7 +40,7 @@ def command(
         node={"host": host, "name": node_name, "open": True if opened else None},
         dimse={"ae_title": ae_title, "port": dimse_port},
         web={"port": http_port},
-        peers=dict(map(_peer, peers)),
+        peers=dict(peer_of(text, "--peer") for text in peers),
     )
     serve(settings, _announce)
 
@@ -51,11 +49,3 @@ def _announce(line: str) -> None:
     # A node whose starter no longer listens serves all the same.
     with contextlib.suppress(BrokenPipeError):
         click.echo(line)
-
-
-def _peer(text: str) -> tuple[str, Any]:
-    title, _, address = text.partition("=")
-    host, _, port = address.rpartition(":")
-    if not (title.strip() and len(title) <= 16 and "\\" not in title and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise WrongUse(f"--peer {text}: expected TITLE=HOST:PORT with a title of at most 16 characters")
-    return title, address

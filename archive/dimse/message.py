@@ -272,6 +272,8 @@ class Messages:
         for some in fragments_of(context_id, pieces, length, self._fragment_bytes_max):
             self._wire.send_parts(parts + some)
             parts = []
+        if parts:  # No data set: the command alone.
+            self._wire.send_parts(parts)
 
     def send_soon(self, context_id: int, command: bytes, data_set: bytes = b"") -> bool:
         """Send a message together with those that come after it, at the latest with `flush`.
