@@ -63,6 +63,15 @@ def test_dimse(tmp_path: Path, orthanc: None) -> None:
     assert report["figures"]["nagle_on_by_off"] > 0
 
 
+def test_find(tmp_path: Path, orthanc: None) -> None:
+    for program in ("storescu", "findscu"):
+        require(program)
+    said, report, page = run("find", tmp_path, "--times", "1", "--sizes", "1000")
+    keys = ["PatientID", "AccessionNumber", "StudyInstanceUID, its series", "name wildcard", "StudyDate"]
+    check(said, report, page, ["100 image rows", "study wildcard", *(f"{key}, 1,000 synthetic studies" for key in keys)])
+    check_ratios(report, {"100 image rows": ["Orthanc"], "study wildcard": ["Orthanc"]})
+
+
 def test_web(tmp_path: Path, orthanc: None) -> None:
     for program in ("storescu", "nginx", "wrk"):
         require(program)

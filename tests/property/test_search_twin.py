@@ -1,6 +1,7 @@
 """Searches of journal and packs against a twin that looks at every object: candidates never lose a match (PS3.4 C.2.2.2)."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from archive.errors import BadInput
 from archive.flow.query import Level, Query, Search
 from tests.flow.objects import EXPLICIT, Object, living, make_object, settings_of
 
+COUNTED = ("00201200", "00201202", "00201204")
 UID = {"study": "0020000D", "series": "0020000E", "instance": "00080018"}
 NAMES = [
     "Müller^Jürgen",
@@ -152,6 +154,7 @@ def test_a_search_finds_what_a_look_at_every_object_finds(drawn: Drawn, searches
                 wanted = {row[UID[level]]["Value"][0] for row in rows if matches(row)}
                 event(f"{level}: {'some' if wanted else 'none'}")
                 assert_found(Search(life.home), level, keys, fuzzy, wanted)
+            assert_patients(Search(life.home), keys, fuzzy, rows, matches)
 
 
 def assert_found(search: Search, level: Level, keys: dict[tuple[str, ...], str], fuzzy: bool, wanted: set[str]) -> None:
@@ -162,3 +165,26 @@ def assert_found(search: Search, level: Level, keys: dict[tuple[str, ...], str],
     for offset in range(0, len(whole) + 1, 2):
         pages += search.search(Query(level, keys, frozenset(), 2, offset, fuzzy)).rows
     assert [row[UID[level]]["Value"][0] for row in pages] == whole
+
+
+def patient(row: dict[str, Any]) -> tuple[str, ...]:
+    """By ID; without one by name; without that each study has its own."""
+    known = {tag: row.get(tag, {}).get("Value", [""]) for tag in ("00100020", "00100010")}
+    identity = "\\".join(str(value or "") for value in known["00100020"]).strip()
+    if identity:
+        return ("id", identity)
+    name = known["00100010"][0]
+    return ("name", "=".join(name.values())) if name else ("study", row["0020000D"]["Value"][0])
+
+
+def assert_patients(
+    search: Search, keys: dict[tuple[str, ...], str], fuzzy: bool, rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool]
+) -> None:
+    """Each patient of whom something matches is found once, with the numbers of all that is there of the patient."""
+    wanted = {patient(row) for row in rows if matches(row)}
+    found = list(search.rows(Query("patient", keys, frozenset(COUNTED), 0, 0, fuzzy)))
+    assert sorted(map(patient, found)) == sorted(wanted), keys
+    for row in found:
+        mine = [other for other in rows if patient(other) == patient(row)]
+        numbers = [len({other[tag]["Value"][0] for other in mine}) for tag in ("0020000D", "0020000E")] + [len(mine)]
+        assert [row[tag]["Value"][0] for tag in COUNTED] == numbers
