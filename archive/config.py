@@ -179,6 +179,7 @@ class RemoteAe(Section):
     may_store: bool = setting(True, "Its C-STORE is taken, and its storage commitment requests.")
     may_retrieve: bool = setting(True, "Its C-MOVE and C-GET are answered.")
     may_be_moved_to: bool = setting(True, "It is a destination of C-MOVE, where it has a host.")
+    associations_max: int = setting(0, "Associations at once that it may have; 0: no limit of its own.", "associations", ge=0)
     sop_classes: list[str] = setting([], "SOP classes that it may store; empty: all.")
     transfer_syntaxes: list[str] = setting([], "Transfer syntaxes in which it may store; empty: all.")
 
@@ -210,6 +211,11 @@ class Settings(Section):
     commitment: CommitmentSection = CommitmentSection()
     log: LogSection = LogSection()
     peers: dict[AeTitle, RemoteAe] = {}
+
+
+def association_limits(settings: Settings) -> dict[str, int]:
+    """Associations at once by AE title, of the remote AEs that have a limit of their own."""
+    return {title: row.associations_max for title, row in settings.peers.items() if row.associations_max}
 
 
 class Row(NamedTuple):

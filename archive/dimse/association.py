@@ -192,7 +192,7 @@ class Association:
         rejection = negotiation.reject(proposal, settings, self._around.remote_aes)
         if rejection is None and self._stopping:
             raise Stopped("the node stops")
-        if rejection is None and not self._around.slots.take():
+        if rejection is None and not self._around.slots.take(self.calling_ae_title):
             rejection = Rejection.LOCAL_LIMIT_EXCEEDED
         if rejection is not None:
             self.count("associations_rejected")
@@ -204,7 +204,7 @@ class Association:
             outcome = negotiation.accept(proposal, self._around.services, self.remote_ae, settings.pdu_bytes_max)
             self._wire.send(outcome.encoded)
         except BaseException:
-            self._around.slots.give_back()
+            self._around.slots.give_back(self.calling_ae_title)
             raise
         self.contexts, self.extended = outcome.contexts, outcome.extended
         self.messages = Messages(self._wire, outcome.contexts, settings.pdu_bytes_max, proposal.pdu_bytes_max)
@@ -247,7 +247,7 @@ class Association:
             for answer in list(self._reports.values()):
                 answer.came.set()
             around.unassociated(self)
-            around.slots.give_back()
+            around.slots.give_back(self.calling_ae_title)
             self.count("associations_open", -1)
             released = isinstance(end, Released)
             self.count("associations_released" if released else "associations_aborted")

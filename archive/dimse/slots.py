@@ -1,4 +1,4 @@
-"""How many associations and connections each worker has: a small shared file, two cells for each worker, written by it alone.
+"""How many associations and connections each worker has: a small shared file, a cell of each kind for each worker, written by it alone.
 
 A worker that takes a slot adds itself first and looks at the sum then: the limit is never exceeded, and of two that come at
 the same moment for the last slot, both may be told no. A worker that dies leaves its cells behind for the supervisor to clear.
@@ -6,9 +6,11 @@ the same moment for the last slot, both may be told no. A worker that dies leave
 
 import mmap
 import os
+from collections.abc import Mapping
 from threading import Lock
 
 _CELL = 8
+_KINDS = 2  # associations and connections; behind them come the associations of each remote AE that has a limit of its own
 
 
 class AssociationSlots:
@@ -22,31 +24,47 @@ class AssociationSlots:
         Which cells are this worker's, from 0.
     associations_max : int
         Associations at once over all workers.
+    limits : mapping of str to int
+        Associations at once by calling AE title, for those that have a limit of their own; the same in all workers.
     """
 
-    def __init__(self, descriptor: int, worker_index: int, associations_max: int) -> None:
-        self._associations_max = associations_max
+    def __init__(self, descriptor: int, worker_index: int, associations_max: int, limits: Mapping[str, int] | None = None) -> None:
         self._worker_index = worker_index
         self._lock = Lock()
-        size = os.fstat(descriptor).st_size
+        titles = sorted(limits or {})
+        kinds, size = _KINDS + len(titles), os.fstat(descriptor).st_size
         # Each cell is one aligned machine word, so that nobody reads half a number.
         cells = memoryview(mmap.mmap(descriptor, size)).cast("Q")
-        self._associations, self._connections = cells[: size // _CELL // 2], cells[size // _CELL // 2 :]
-        self._associations[worker_index] = self._connections[worker_index] = 0
+        workers = len(cells) // kinds
+        rows = [cells[workers * n : workers * (n + 1)] for n in range(kinds)]
+        for row in rows:
+            row[worker_index] = 0
+        self._connections = rows[1]
+        self._everybody = rows[0], associations_max
+        self._of_title = {title: (row, (limits or {})[title]) for title, row in zip(titles, rows[_KINDS:], strict=True)}
 
-    def take(self) -> bool:
-        """Take a slot, if there is one."""
+    def take(self, calling_ae_title: str = "") -> bool:
+        """Take a slot, if there is one in all and for this title."""
+        taken = []
         with self._lock:
-            self._associations[self._worker_index] += 1
-            if sum(self._associations) <= self._associations_max:
-                return True
-            self._associations[self._worker_index] -= 1
-            return False
+            for row, most in self._limits_of(calling_ae_title):
+                row[self._worker_index] += 1
+                taken.append(row)
+                if sum(row) > most:
+                    for one in taken:
+                        one[self._worker_index] -= 1
+                    return False
+        return True
 
-    def give_back(self) -> None:
+    def give_back(self, calling_ae_title: str = "") -> None:
         """Give back a slot taken."""
         with self._lock:
-            self._associations[self._worker_index] -= 1
+            for row, _ in self._limits_of(calling_ae_title):
+                row[self._worker_index] -= 1
+
+    def _limits_of(self, calling_ae_title: str) -> list[tuple[memoryview, int]]:
+        own = self._of_title.get(calling_ae_title)
+        return [self._everybody] if own is None else [self._everybody, own]
 
     def count_connection(self, change: int) -> None:
         """Say that this worker has a connection more (1) or less (-1)."""
@@ -58,15 +76,14 @@ class AssociationSlots:
         return self._connections[self._worker_index] > min(self._connections)
 
 
-def create_slots(workers: int) -> int:
-    """Make the shared file for so many workers; its descriptor is inherited by them."""
+def create_slots(workers: int, limits: int = 0) -> int:
+    """Make the shared file for so many workers and so many titles with limits; its descriptor is inherited by the workers."""
     descriptor = os.memfd_create("association-slots")
-    os.ftruncate(descriptor, 2 * workers * _CELL)
+    os.ftruncate(descriptor, (_KINDS + limits) * workers * _CELL)
     return descriptor
 
 
-def clear_slots(descriptor: int, worker_index: int) -> None:
+def clear_slots(descriptor: int, worker_index: int, workers: int) -> None:
     """Give back what a dead worker held."""
-    workers = os.fstat(descriptor).st_size // _CELL // 2
-    for cell in (worker_index, workers + worker_index):
+    for cell in range(worker_index, os.fstat(descriptor).st_size // _CELL, workers):
         os.pwrite(descriptor, bytes(_CELL), cell * _CELL)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from archive.config import Settings
+from archive.config import Settings, association_limits
 from archive.dimse.slots import clear_slots, create_slots
 from archive.errors import ArchiveError
 from archive.node.access import alone, recover
@@ -118,7 +118,7 @@ class Supervisor:
         stack.callback(self._kill_all)
         for listener in (dimse, web):
             listen(listener)
-        self._associations = create_slots(self.settings.dimse.workers)
+        self._associations = create_slots(self.settings.dimse.workers, len(association_limits(self.settings)))
         stack.callback(os.close, self._associations)
         self._lock = lock
         self._slots += [_Slot("dimse", n, dimse) for n in range(self.settings.dimse.workers)]
@@ -212,7 +212,7 @@ class Supervisor:
             _log.info("%s ended", slot.name)
             return
         if slot.kind == "dimse":
-            clear_slots(self._associations, slot.index)
+            clear_slots(self._associations, slot.index, self.settings.dimse.workers)
         slot.said = slot.said or manner_of_death(code)
         _log.log(logging.ERROR if code else logging.WARNING, "%s (process %d) %s", slot.name, child.pid, slot.said)
         slot.deaths = 0 if time.monotonic() - slot.started > STEADY_SECONDS else slot.deaths + 1

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from archive.config import Settings
+from archive.config import Settings, association_limits
 from archive.errors import ArchiveError, Unavailable
 from archive.node.jobs import JOBS, error_message, to_json
 from archive.node.logs import log_to_stderr
@@ -53,7 +53,7 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
 
     with contextlib.closing(Home(settings, order["name"])) as home, contextlib.closing(RetrieveSource(home)) as source:
         home.index.check_readers()
-        slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max)
+        slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max, association_limits(settings))
         requests = CommitmentRequests(requests_folder(settings), home.disk)
         reporter = Reporter(requests, Commitment(home), settings)
         services: list[Service] = [

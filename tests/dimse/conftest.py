@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archive.config import Settings
+from archive.config import Settings, association_limits
 from archive.dimse.server import Server
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots, create_slots
@@ -39,12 +39,12 @@ def serve() -> Iterator[Callable[..., Served]]:
         listener.bind(("127.0.0.1", free_port()))
         listener.listen(256)
         everything = Settings.model_validate({"dimse": {"artim_seconds": 2, "stall_seconds_max": 2, **settings}, "peers": peers or {}})
-        used = ingest or MemoryIngest()
+        used, limits = ingest or MemoryIngest(), association_limits(everything)
         server = Server(
             everything,
             listener,
             [Verification(), Storage(used), *services],
-            AssociationSlots(create_slots(1), 0, everything.dimse.associations_max),
+            AssociationSlots(create_slots(1, len(limits)), 0, everything.dimse.associations_max, limits),
         )
         server.start()
         running.append((server, listener))

@@ -91,6 +91,19 @@ def test_titles_by_policy(serve: Callable[..., Served]) -> None:
         peer.associate(called="ARCHIVE", calling="CT1")
 
 
+def test_a_peer_has_as_many_associations_as_its_row_says(serve: Callable[..., Served]) -> None:
+    served = serve(peers={"CT1": {"associations_max": 2}}, associations_max=3)
+    with ExitStack() as stack:
+        first, second, third, other = (stack.enter_context(Peer(served.port)) for _ in range(4))
+        first.associate(calling="CT1")
+        second.associate(calling="CT1")
+        local_limit_exceeded = bytes.fromhex("03 00 00000004 00 02 03 02")
+        assert third.send(associate_rq(calling="CT1")).receive() == local_limit_exceeded
+        other.associate(calling="MR1")
+        first.release()
+        stack.enter_context(Peer(served.port)).associate(calling="CT1")
+
+
 def test_stop_aborts_the_idle_and_refuses_the_new(served: Served) -> None:
     with Peer(served.port) as silent, Peer(served.port) as idle:
         idle.associate()

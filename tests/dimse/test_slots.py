@@ -28,7 +28,7 @@ def test_the_slots_of_a_dead_worker_are_cleared(descriptor: int) -> None:
     dead, alive = AssociationSlots(descriptor, 2, 2), AssociationSlots(descriptor, 1, 2)
     dead.count_connection(1)
     assert dead.take() and dead.take() and not alive.take()
-    clear_slots(descriptor, 2)
+    clear_slots(descriptor, 2, 3)
     assert alive.take() and alive.take() and not alive.take()
     assert not alive.is_ahead()
 
@@ -53,7 +53,7 @@ def take_and_give_back(descriptor: int, index: int, rounds: int) -> None:
     def work() -> None:
         for _ in range(rounds):
             if slots.take():
-                assert sum(slots._associations) <= 5 + 6  # a taker may be seen before it finds the limit reached
+                assert sum(slots._everybody[0]) <= 5 + 6  # a taker may be seen before it finds the limit reached
                 holder(slots)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -72,3 +72,15 @@ def test_threads_of_two_processes_leave_no_slot_behind(descriptor: int) -> None:
         process.join()
         assert process.exitcode == 0
     assert os.pread(descriptor, 48, 0) == bytes(48)
+
+
+def test_a_title_with_a_limit_of_its_own() -> None:
+    created, limits = create_slots(2, 2), {"CT1": 2, "MR1": 1}
+    first, second = AssociationSlots(created, 0, 4, limits), AssociationSlots(created, 1, 4, limits)
+    assert [first.take("CT1"), second.take("CT1"), second.take("CT1"), first.take("CT1")] == [True, True, False, False]
+    assert [first.take("MR1"), second.take("MR1"), second.take("OTHER"), first.take("OTHER")] == [True, False, True, False]
+    first.give_back("CT1")
+    assert [second.take("MR1"), second.take("CT1"), second.take("OTHER")] == [False, True, False]
+    clear_slots(created, 0, 2)
+    assert [second.take("MR1"), second.take("MR1"), second.take("OTHER")] == [True, False, False]
+    os.close(created)
