@@ -20,6 +20,7 @@ FRAME = 'multipart/related; type="{kind}"; transfer-syntax=*'
 VOLUME = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 PIECE_BYTES = 1 << 20
 TIMEOUT_SECONDS = 120.0
+DATA_SET_END = 100_000
 
 
 class Reader(Protocol):
@@ -117,6 +118,12 @@ def client_of(address: str) -> hdfscli.InsecureClient:
     return hdfscli.InsecureClient(f"http://{address}", user=getuser(), timeout=TIMEOUT_SECONDS)
 
 
+def bytes_of(client: hdfscli.InsecureClient, found: Range) -> bytes:
+    with client.read(found.path, offset=found.offset, length=found.length) as piece:
+        data: bytes = piece.read()
+    return data
+
+
 class HdfsFiles:
     """One file each in HDFS."""
 
@@ -147,13 +154,24 @@ class HdfsPacks:
 
     def _add(self, client: hdfscli.InsecureClient, path: str) -> None:
         def read(offset: int, length: int) -> bytes:
-            with client.read(path, offset=offset, length=length) as piece:
-                found: bytes = piece.read()
-            return found
+            return bytes_of(client, Range(path, offset, length))
 
         for series in read_tail(client.status(path)["length"], read).series:
             for offset, image in series.instances:
                 self._ranges[image.sop_instance_uid] = Range(path, offset, image.length)
+
+    def check(self, images: Iterable[Sent]) -> None:
+        """What lies there ends as the files do; their file meta information may differ.
+
+        Raises
+        ------
+        Missing
+            One does not.
+        """
+        client = client_of(self._hdfs.address)
+        for image in images:
+            if not bytes_of(client, self._ranges[image.sop_instance_uid]).endswith(image.path.read_bytes()[-DATA_SET_END:]):
+                raise Missing(f"{image.sop_instance_uid} is not where the pack says")
 
     def reader(self) -> Reader:
         return HdfsReader(self._hdfs.address, self._ranges)

@@ -159,7 +159,9 @@ class Bench:
                     read(chosen, COLD, packed, readers)
                     read(chosen, WARM, packed, readers)
             packed.stop()
-            self._read_all(chosen.few(), RANGES, HdfsPacks(self._hdfs, f"{folder}/packed"))
+            packs = HdfsPacks(self._hdfs, f"{folder}/packed")
+            packs.check(series[0] for series in chosen.few().series)
+            self._read_all(chosen.few(), RANGES, packs)
         finally:
             local.node.kill()
             packed.node.kill()
