@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 @click.command("compact", short_help="Join small packs and leave out what is deleted.")
 @with_place
+@click.option("--erase", is_flag=True, help="Prove that every byte of what was deleted is gone; wants the node stopped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of lines.")
-def command(place: Place, as_json: bool) -> None:
+def command(place: Place, erase: bool, as_json: bool) -> None:
     """Write packs again: small ones are joined, so are series that lie in several; deleted bytes are left out.
 
     Only packs of this node are touched. Every object stays what it was and is served all the time. Old packs are deleted after
     compaction.grace_seconds, by the running node or by the next `compact`. Works while the node runs and while it does not.
+
+    With --erase everything is packed first, packs that hold deleted objects are written again and their old files deleted at once; spare
+    journal segments, pool/ and derived/ are emptied, and the index is made anew. Exit code 0 says that nothing of what was ever
+    deleted is left in the data folder and in the packs; else each file that may still hold some of it is named.
     """
+    if erase:
+        _erase(place.quiet_settings(), as_json)
+        return
     report = compact(place.quiet_settings())
     if as_json:
         click.echo(json.dumps({k: report[k] for k in ("packs_read", "packs_written", "length_dropped", "packs_waiting", "kept")}, indent=2))
@@ -34,6 +42,28 @@ def command(place: Place, as_json: bool) -> None:
         click.echo(f"kept {text}", err=True)
     if report["kept"]:
         raise ArchiveError(f"{count(len(report['kept']), 'pack')} could not be compacted")
+
+
+def _erase(settings: "Settings", as_json: bool) -> None:
+    from archive.node.access import alone, recover
+    from archive.node.jobs import run_job
+    from archive.node.layout import want_archive
+
+    want_archive(settings)
+    try:
+        with alone(settings, "compact") as lock:
+            recover(settings, lock, say)
+            report = run_job("erase", settings, say, inherit=(lock.fd,))
+    except Locked as error:
+        raise Locked(f"compact --erase wants the node stopped: {error}") from error
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    for text in report["left"]:
+        click.echo(f"left {text}", err=as_json)
+    if report["left"]:
+        raise ArchiveError(f"{count(len(report['left']), 'file')} may still hold something that was deleted")
+    if not as_json:
+        click.echo(f"{count(report['deleted'], 'deleted object')}: no byte of them is left")
 
 
 def compact(settings: "Settings") -> dict[str, Any]:

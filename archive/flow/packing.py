@@ -19,6 +19,7 @@ from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
+from archive.flow.held_segments import rewrite_held
 from archive.flow.home import Home
 from archive.flow.identity import Identity
 from archive.flow.pack_content import Content, prepare, read_pending
@@ -105,7 +106,7 @@ class Packer:
             self._home.journal.make_spare()
 
     def _keep_house(self) -> None:
-        """Now and then: follow the packs of other nodes, delete what was superseded."""
+        """Now and then: follow the packs of other nodes, delete what was superseded, free segments that a few records hold up."""
         if time.monotonic() < self._next_look:
             return
         settings = self._home.settings
@@ -114,6 +115,7 @@ class Packer:
             for text in adopt_packs(self._home, own=False).damaged:
                 logger.error("%s", text)
             delete_superseded(self._home, settings.compaction.grace_seconds)
+            rewrite_held(self._home)
         except Unavailable as error:
             logger.warning("packs of other nodes and superseded packs are looked at later: %s", error)
 

@@ -176,6 +176,10 @@ class PackedIndex:
     def is_revision_deleted(self, t: Transaction, revision: Revision) -> bool:
         return t.get("deletions", str(revision).encode()) is not None
 
+    def deleted(self, t: Transaction) -> int:
+        """Objects that were ever deleted."""
+        return sum(not key.startswith(b"record ") for key, _ in t.scan("deletions"))
+
     def block_crcs(self, t: Transaction, pack_id: int) -> tuple[int, ...]:
         """CRC-32 of each 256 KiB of a pack."""
         value = t.get("blocks", _ID.pack(pack_id))

@@ -144,6 +144,17 @@ class PendingIndex:
                 t.delete(table, _NUMBER.pack(sequence))
                 t.delete("segments", _PAIR.pack(_PLACE.unpack_from(value)[0], sequence))
 
+    def move(self, t: Transaction, sequence: int, location: Location) -> None:
+        """A record lies elsewhere now; one that is gone meanwhile stays gone."""
+        number = _NUMBER.pack(sequence)
+        value = t.get("records", number)
+        if value is None:
+            return
+        segment, _, further = _PLACE.unpack_from(value)
+        t.put("records", number, _PLACE.pack(*location, further) + value[_PLACE.size :])
+        t.delete("segments", _PAIR.pack(segment, sequence))
+        t.put("segments", _PAIR.pack(location.segment, sequence), b"")
+
     def set_aside(self, t: Transaction, sequence: int, reason: str) -> None:
         """What cannot be packed stays where it is, by name."""
         t.put("set_aside", _NUMBER.pack(sequence), reason.encode())
@@ -222,6 +233,10 @@ class PendingIndex:
     def needed(self, t: Transaction, segment: int) -> bool:
         """Whether any record of a segment waits here."""
         return next(t.scan("segments", _NUMBER.pack(segment)), None) is not None
+
+    def sequences(self, t: Transaction, segment: int) -> list[int]:
+        """Records of a segment that wait here; 0 where it is kept for its damage."""
+        return [_PAIR.unpack(key)[1] for key, _ in t.scan("segments", _NUMBER.pack(segment))]
 
     def totals(self, t: Transaction) -> tuple[int, int]:
         """Instances and bytes that wait."""

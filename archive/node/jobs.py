@@ -42,6 +42,12 @@ def repair(settings: Settings, progress: Progress, **how: Any) -> object:
     return repair(settings, How(**how), progress)
 
 
+def erase(settings: Settings, progress: Progress) -> object:
+    from archive.flow.erasing import erase
+
+    return erase(settings, progress)
+
+
 def status(settings: Settings, progress: Progress) -> object:
     from archive.node.status import status_of
 
@@ -53,6 +59,7 @@ JOBS: dict[str, Callable[..., object]] = {
     "rebuild-index": rebuild_index,
     "verify": verify,
     "repair": repair,
+    "erase": erase,
     "status": status,
 }
 

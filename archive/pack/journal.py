@@ -301,6 +301,13 @@ class Journal:
             if found := _NAME.match(name):
                 yield int(found[1]), self._spare / name
 
+    def remove_spares(self) -> None:
+        """Remove released segments, with what they still hold; durably."""
+        for _, path in list(self.spares()):
+            with contextlib.suppress(FileNotFoundError):
+                self.disk.unlink(path)
+        self.disk.sync_folder(self._spare)
+
     def move_away(self, number: int, folder: Path) -> Path:
         """Take a damaged segment out of the journal, into a folder on the same disk; returns where it lies then."""
         self.disk.make_folder(folder)

@@ -58,6 +58,20 @@ class OpenRecord:
             self._whole = memoryview(data)
         return self._whole
 
+    def raw(self) -> tuple[bytes, bytes]:
+        """Payload and descriptor, for the record to be copied: a damaged payload is given as it is.
+
+        Raises
+        ------
+        Damaged
+            The descriptor does not match its CRC.
+        """
+        payload = self._disk.read(self._fd, self.header.payload_length, self._start)
+        descriptor = self._disk.read(self._fd, self.header.descriptor_length, self._start + self.header.payload_length)
+        if crc32(descriptor) != self.header.descriptor_crc:
+            raise Damaged(f"journal record {self.header.sequence}: descriptor does not match its CRC")
+        return payload, descriptor
+
     def whole(self) -> memoryview:
         """The whole payload, checked; a large one mapped."""
         if self._block_crcs is not None:

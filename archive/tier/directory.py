@@ -130,6 +130,9 @@ class DirectoryTier:
             self._disk.sync_folder(self._path(name).parent)
         return quarantined_name(name)
 
+    def quarantined(self) -> list[str]:
+        return self._names(QUARANTINE)
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:
             raise BadInput(f"a directory has no storage class {storage_class!r}")

@@ -74,6 +74,10 @@ class Tier(Protocol):
         """
         ...
 
+    def quarantined(self) -> list[str]:
+        """Names of what is in quarantine."""
+        ...
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         """Move a pack to one of `storage_classes`; `BadInput` for another."""
         ...

@@ -236,6 +236,9 @@ class WebHdfsTier:
                 raise Unavailable(f"pack {name}: HDFS does not rename it to {away} and does not say why")
         return quarantined_name(name)
 
+    def quarantined(self) -> list[str]:
+        return [row.name for row in self._files.list_folder(self._path(QUARANTINE))]
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:
             raise BadInput(f"HDFS has no storage class {storage_class!r}")

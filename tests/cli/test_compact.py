@@ -40,3 +40,22 @@ def test_beside_the_running_node_and_alone(start_node: Callable[..., Node], tmp_
     assert node.cli("verify").stdout.startswith("nothing is damaged")
     node.start()
     assert served() == before
+
+
+def test_erase(start_node: Callable[..., Node], tmp_path: Path) -> None:
+    node = start_node(settings=SETTINGS | {"DICOM_ARCHIVE_DELETION_ALLOWED": "true"})
+    secret, other = write_study(tmp_path / "secret", PatientName="QXSECRET^NAME"), write_study(tmp_path / "other")
+    node.cli("import", str(secret.folder), str(other.folder))
+    node.cli("pack", "--now")
+    node.cli("delete", "--yes", secret.study_instance_uid)
+    assert "wants the node stopped" in node.cli("compact", "--erase", exit_code=1).stderr
+    assert node.stop() == 0
+    assert any(b"QXSECRET" in path.read_bytes() for path in packs(node.data))
+    (node.data / "packs/strange").write_bytes(b"?")
+    assert "left file strange of the tier" in node.cli("compact", "--erase", exit_code=1).stdout
+    (node.data / "packs/strange").unlink()
+    assert node.cli("compact", "--erase").stdout == "3 deleted objects: no byte of them is left\n"
+    assert not [path for path in node.data.rglob("*") if path.is_file() and b"QXSECRET" in path.read_bytes()]
+    assert node.cli("verify").stdout.startswith("nothing is damaged")
+    node.start()
+    assert len(retrieve_part10(f"{node.dicomweb_url}/studies/{other.study_instance_uid}")) == 3
