@@ -19,12 +19,11 @@ from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
-from archive.flow.held_segments import rewrite_held
 from archive.flow.home import Home
+from archive.flow.housekeeping import Housekeeping
 from archive.flow.identity import Identity
 from archive.flow.pack_content import Content, prepare, read_pending
 from archive.flow.portions import order_in_pack, portions
-from archive.flow.superseded import delete_superseded
 from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import Pending, SeriesState
@@ -74,7 +73,7 @@ class Packer:
         with self._pending.environment.reading() as t:
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
         self._awaited = AwaitedSeries(home, CommitmentRequests(requests_folder(home.settings), home.disk))
-        self._next_look = time.monotonic() + home.settings.packer.follow_seconds
+        self._housekeeping = Housekeeping(home)
 
     # --- when
 
@@ -87,7 +86,7 @@ class Packer:
                     self._resume(stop)
                     self._pack(self._ready(), stop, now=False)
                 self._prepare_journal()
-                self._keep_house()
+                self._housekeeping.tend()
                 self._say("")
                 pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
@@ -104,20 +103,6 @@ class Packer:
         room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
         if self._home.waiting()[1] * 8 >= limits.segment_bytes and room > 16 * limits.segment_bytes:
             self._home.journal.make_spare()
-
-    def _keep_house(self) -> None:
-        """Now and then: follow the packs of other nodes, delete what was superseded, free segments that a few records hold up."""
-        if time.monotonic() < self._next_look:
-            return
-        settings = self._home.settings
-        self._next_look = time.monotonic() + settings.packer.follow_seconds
-        try:
-            for text in adopt_packs(self._home, own=False).damaged:
-                logger.error("%s", text)
-            delete_superseded(self._home, settings.compaction.grace_seconds)
-            rewrite_held(self._home)
-        except Unavailable as error:
-            logger.warning("packs of other nodes and superseded packs are looked at later: %s", error)
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:

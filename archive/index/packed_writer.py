@@ -72,8 +72,10 @@ class PackedWriter:
         self._change(t, {"kind": "deletion", "deletion": str(deletion.revision)})
 
     def forget_pack(self, t: Transaction, info: PackInfo) -> None:
-        """A superseded pack is gone from its tier."""
+        """A superseded pack is gone from its tier; another thread may have said so already."""
         key = _ID.pack(info.pack_id)
+        if t.get("packs", key) is None:
+            return
         successor = self._index.successor(t, info.pack_id).pack_id
         for other, value in list(t.scan("superseded")):
             since, by = _SUPERSEDED.unpack(value)

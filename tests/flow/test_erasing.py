@@ -105,6 +105,20 @@ def test_what_was_compacted_and_forgotten_before_is_gone_too(data: Path) -> None
     assert holding(data) == set()
 
 
+def test_a_spare_segment_is_not_used_again_before_it_is_removed(data: Path) -> None:
+    settings = allowed(data)
+    with living(settings) as life:
+        pack_each(life, SECRET)
+        delete(life, SECRET.sop_instance_uid)
+        life.packer.pack_now()
+    recover(settings)
+    with living(settings) as life:
+        life.send(OTHERS[2])  # It has a segment of its own, and waits to be packed.
+    assert len(list((data / "journal/spare").iterdir())) == 1
+    assert erase(settings).left == []
+    assert holding(data) == set()
+
+
 def test_one_small_object_in_a_large_pack_is_enough(data: Path) -> None:
     settings = allowed(data, packer={"pack_bytes_target": 1 << 20})
     with living(settings) as life:

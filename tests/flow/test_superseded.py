@@ -7,6 +7,7 @@ import pytest
 from archive.errors import Damaged, Unavailable
 from archive.flow.check import verify
 from archive.flow.following import adopt_packs
+from archive.flow.housekeeping import Housekeeping
 from archive.flow.recovery import recover
 from archive.flow.superseded import delete_superseded
 from tests.flow.compacting import allowed, compact, delete, pack_each
@@ -83,8 +84,7 @@ def test_a_second_node_follows(tmp_path: Path) -> None:
         second.home.pool._packs.clear()  # What it had mapped would still do.
         with pytest.raises(Unavailable):  # It looks again soon; nothing is called damaged, or not found.
             second.received(sent[0])
-        second.packer._next_look = 0.0
-        second.packer._keep_house()
+        Housekeeping(second.home).tend_now()
         second.assert_served(sent[:3])
         assert len(second.retrieval.instances("1.2.1")) == 3
         with second.home.index.packed.environment.reading() as t:
