@@ -1,9 +1,10 @@
 """DCMTK's programs as peers: its senders, and its receiver as the witness of what they put on the wire."""
 
 import os
+import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,11 +51,12 @@ def send_with_dcmsend(port: int, by_transfer_syntax: dict[str, list[Path]]) -> N
 
 
 @contextmanager
-def storescp(folder: Path) -> Iterator[int]:
-    """A `storescp` that accepts everything and writes data sets exactly as they come; gives its port."""
+def storescp(folder: Path, *options: str, port: int = 0) -> Iterator[int]:
+    """A `storescp` that accepts everything (unless options say otherwise) and writes data sets exactly as they come; gives its port."""
     folder.mkdir()
-    port = free_port()
-    command = [require("storescp"), "+xa", "--promiscuous", "--bit-preserving", "-od", str(folder), "-aet", "ARCHIVE", str(port)]
+    port = port or free_port()
+    taken = options or ("+xa",)
+    command = [require("storescp"), *taken, "--promiscuous", "--bit-preserving", "-od", str(folder), "-aet", "ARCHIVE", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     try:
         deadline = time.monotonic() + 10
@@ -67,6 +69,23 @@ def storescp(folder: Path) -> Iterator[int]:
         process.wait()
 
 
+def move(port: int, destination: str, *keys: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """`movescu`; keys as `StudyInstanceUID=1.2`."""
+    command = [require("movescu"), "-v", *options, "-aec", "ARCHIVE", "-aem", destination, *_keys(keys), "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=100)
+
+
+def get(port: int, folder: Path, *keys: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """`getscu` into a new folder, bit preserving."""
+    folder.mkdir()
+    command = [require("getscu"), "-v", *options, "+B", "-aec", "ARCHIVE", "-od", str(folder), *_keys(keys), "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=100)
+
+
+def _keys(keys: Sequence[str]) -> list[str]:
+    return [argument for key in keys for argument in ("-k", key)]
+
+
 def received_data_sets(folder: Path) -> dict[str, bytes]:
-    """Data sets that `storescp` wrote, by SOP Instance UID (its file names are a modality, a dot and the UID)."""
-    return {path.name.partition(".")[2]: part10_data_set(path.read_bytes()) for path in folder.iterdir()}
+    """Data sets that `storescp` or `getscu` wrote, by SOP Instance UID: the file's name, but for a modality and a dot before it."""
+    return {re.sub(r"^[A-Za-z]+\.", "", path.name): part10_data_set(path.read_bytes()) for path in folder.iterdir()}
