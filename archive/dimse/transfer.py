@@ -1,11 +1,13 @@
 """Instances on their way to the destination of a C-MOVE: one association or several, each in a thread of its own.
 
-A second association is tried once the first one is there; a destination that takes one at a time gets one. Where an association
-ends, the instance on its way failed; another association is requested as long as each of them brings something across.
+One more association is requested for each quarter second that it takes: a destination that is quick, or takes one at a time, gets
+one. Where an association ends, the instance on its way failed; another association is requested as long as each of them brings something
+across.
 """
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,6 +24,8 @@ from archive.index.located import Located
 
 log = logging.getLogger(__name__)
 
+HELP_SECONDS = 0.25
+"""After so long the next association is requested; before that its greeting would cost more than it brings."""
 INSTANCES_PER_ASSOCIATION_MIN = 8
 """Fewer instances than this are no reason for a further association."""
 
@@ -130,9 +134,7 @@ class Transfer:
                 self._open.add(outgoing)
             try:
                 outgoing.open(batch.wanted)
-                while helpers:
-                    helpers.pop().start()
-                self._send(outgoing)
+                self._send(outgoing, helpers)
                 outgoing.release()
             except AssociationEnded as end:
                 outgoing.abort()
@@ -144,7 +146,8 @@ class Transfer:
                     self._open.discard(outgoing)
         return ""
 
-    def _send(self, outgoing: Outgoing) -> None:
+    def _send(self, outgoing: Outgoing, helpers: list[threading.Thread]) -> None:
+        next_help = time.monotonic() + HELP_SECONDS
         accepted: dict[str, dict[str, Context]] = {}
         for context in outgoing.contexts.values():
             accepted.setdefault(context.abstract_syntax, {}).setdefault(context.transfer_syntax, context)
@@ -154,6 +157,9 @@ class Transfer:
             except IndexError:
                 return
             self._store(outgoing, stored, accepted.get(stored.sop_class_uid, {}))
+            if helpers and time.monotonic() >= next_help and len(self._queue) >= INSTANCES_PER_ASSOCIATION_MIN:
+                next_help += HELP_SECONDS
+                helpers.pop().start()
 
     def _store(self, outgoing: Outgoing, stored: Located, contexts: Mapping[str, Context]) -> None:
         if not contexts:

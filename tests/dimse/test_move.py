@@ -305,7 +305,7 @@ def test_one_association_where_the_destination_takes_no_more(tmp_path: Path, sin
     with archive_of(tmp_path / "data", {"SINK": f"127.0.0.1:{sink}"}) as archive, receiving(port=sink) as receiver:
         series = make_series(40)
         archive.keep(*series)
-        receiver.answer = slowly(0.01)
+        receiver.answer = slowly(0.03)
         [*_, (final, _)] = move(archive.port, study(series))
         assert counts(final) == (None, 40, 0, 0) and receiver.associations > 1
     with (
