@@ -10,6 +10,7 @@ from archive.disk import LOCAL_DISK, Disk
 from archive.errors import Exhausted, Locked
 from archive.flow.identity import identify
 from archive.index.index import Index
+from archive.index.located import hash_uid
 from archive.pack.journal import Journal
 from archive.pool.pool import Pool
 from archive.tier.opening import open_tier
@@ -60,6 +61,16 @@ class Home:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def sole_sender(self, sop_instance_uid: str) -> Iterator[None]:
+        """No other thread or process of the node takes in an object under this UID while this is held."""
+        fd = self.disk.open_write(self.settings.node.data / "journal" / "writers")
+        try:
+            self.disk.lock_byte(fd, int.from_bytes(hash_uid(sop_instance_uid)) >> 1)
+            yield
+        finally:
+            self.disk.close(fd)
 
     def waiting(self) -> tuple[int, int]:
         """Instances and bytes that are accepted and not packed."""

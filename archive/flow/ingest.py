@@ -1,5 +1,6 @@
 """Taking objects in: buffered or streamed, checked, journalled, fsynced, found; only then is success true (P1)."""
 
+import contextlib
 import hashlib
 import logging
 import threading
@@ -109,6 +110,7 @@ class Reception:
         self._pooled = ingest.buffers.take()
         self._buffer = memoryview(self._pooled if self._pooled is not None else bytearray(STREAM_BUFFER_BYTES))
         self._used = 0
+        self._looked = -1
         self._large: LargeRecord | None = None
         if self._pooled is None:
             try:
@@ -173,8 +175,11 @@ class Reception:
         Exhausted
             A bound is reached or the disk failed.
         """
+        # Where a second object is refused, what is known must not change between the look and the answer.
+        refused = self._home.settings.index.revision_refused
         try:
-            return self._commit_large() if self._large is not None else self._commit_small()
+            with self._home.sole_sender(self._sop_instance_uid) if refused else contextlib.nullcontext():
+                return self._commit_large() if self._large is not None else self._commit_small()
         finally:
             self.abort()
 
@@ -229,6 +234,7 @@ class Reception:
         What was sent again because the copy here is damaged is taken in: its sender may have the only whole one.
         """
         pending = self._home.index.pending
+        self._looked = self._home.index.packed.environment.last_transaction()
         with pending.environment.reading() as t:
             aside = pending.aside(t)
         digest = self._digest.hexdigest()[:DIGEST_CHARACTERS]
@@ -281,6 +287,10 @@ class Reception:
                     return Accepted(other.descriptor.revision, "same")
                 pending.remove(t, [other.descriptor.revision.sequence])  # Its copy is damaged: this one takes its place.
                 others.remove(other)
+            for found in self._packed_meanwhile(descriptor.sop_instance_uid, known):
+                if same_as_located(descriptor, found):
+                    return Accepted(found.revision, "same")
+                known.append(found)
             pending.add(t, location, descriptor, encoded, further=bool(others or known))
         if others or known:
             logger.warning(
@@ -288,6 +298,14 @@ class Reception:
             )
             return Accepted(descriptor.revision, "revision")
         return Accepted(descriptor.revision, "new")
+
+    def _packed_meanwhile(self, sop_instance_uid: str, known: list[Located]) -> list[Located]:
+        """What came under the UID and was packed since it was looked for."""
+        packed = self._home.index.packed
+        if packed.environment.last_transaction() == self._looked:
+            return []
+        with packed.environment.reading() as t:
+            return [i for i in packed.find(t, sop_instance_uid) if i.revision not in {k.revision for k in known}]
 
 
 def same_object(a: InstanceDescriptor, b: InstanceDescriptor) -> bool:

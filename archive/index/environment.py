@@ -80,6 +80,10 @@ class Environment:
         with self._errors(), self._env.begin(write=True, buffers=False) as transaction:
             yield Transaction(transaction, self.tables, writing=True)
 
+    def last_transaction(self) -> int:
+        """Number of the last commit, of whichever process: where it is the same, nothing changed."""
+        return int(self._env.info()["last_txnid"])
+
     def size_bytes(self) -> int:
         """Of the file, as far as it was ever used."""
         info, stat = self._env.info(), self._env.stat()
