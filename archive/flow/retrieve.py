@@ -13,7 +13,7 @@ from archive.flow.series_metadata import SeriesMetadata
 from archive.flow.series_view import SeriesView, instances_of_series, series_of_study
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.pack.journal_reader import open_record
-from archive.pool.fetching import Outlook
+from archive.pool.flights import Outlook
 from archive.pool.pool import Pack
 
 Stored = Located
@@ -93,13 +93,15 @@ class Retrieval:
     # --- reading
 
     @contextlib.contextmanager
-    def open(self, stored: Stored, frame_number: int = 0) -> Iterator[Opened]:
+    def open(self, stored: Stored, frame_number: int = 0, *, through: bool = False) -> Iterator[Opened]:
         """An instance to be read; one that moved from journal to pack, or to another pack, is followed.
 
         Parameters
         ----------
         frame_number : int
             The frame that will be read, so that one that is not near comes together with what is looked at first; 0 for all.
+        through : bool
+            The rest of its series will be read too, and now.
 
         Raises
         ------
@@ -112,13 +114,13 @@ class Retrieval:
         """
         with contextlib.ExitStack() as stack:
             try:
-                opened = self._enter(stack, stored, frame_number)
+                opened = self._enter(stack, stored, frame_number, through)
             except NotFound:
                 again = [i for i in self._home.index.revisions(stored.sop_instance_uid) if i.revision == stored.revision]
                 if not again:
                     raise
                 try:
-                    opened = self._enter(stack, again[0], frame_number)
+                    opened = self._enter(stack, again[0], frame_number, through)
                 except NotFound as error:
                     text = f"instance {stored.sop_instance_uid} is in the index and cannot be read: {error}"
                     raise (Unavailable if self._may_come_back(again[0]) else Damaged)(text) from error
@@ -144,16 +146,16 @@ class Retrieval:
             return False
         return True
 
-    def _enter(self, stack: contextlib.ExitStack, stored: Stored, frame_number: int) -> Opened:
+    def _enter(self, stack: contextlib.ExitStack, stored: Stored, frame_number: int, through: bool) -> Opened:
         limit = self._home.settings.limits.inflated_bytes_max
         place = stored.place
         if isinstance(place, PackPlace):
-            outlook = functools.partial(self._outlook, stored, place, frame_number)
+            outlook = functools.partial(self._outlook, stored, place, frame_number, through)
             return Opened(stored, PackedPayload(self._open_pack(place.pack_id), place.offset, stored.length, outlook), limit)
         record = stack.enter_context(open_record(self._home.journal, place, stored.revision.sequence, stored.block_crcs))
         return Opened(stored, record, limit)
 
-    def _outlook(self, stored: Stored, place: PackPlace, frame_number: int) -> Outlook:
+    def _outlook(self, stored: Stored, place: PackPlace, frame_number: int, through: bool) -> Outlook:
         """The object, or its frame, at once; the rest of its series ahead."""
         ranges = [(0, min(stored.length, AT_ONCE_BYTES_MAX))]
         if stored.length > AT_ONCE_BYTES_MAX and frame_number and stored.pixels and not encoding_of(stored.transfer_syntax_uid).deflated:
@@ -162,7 +164,7 @@ class Retrieval:
         packed = self._home.index.packed
         with packed.environment.reading() as t:
             span = packed.span(t, stored.series_key, place)
-        return Outlook(tuple((place.offset + start, place.offset + end) for start, end in ranges), span)
+        return Outlook(tuple((place.offset + start, place.offset + end) for start, end in ranges), span, through)
 
     def _open_pack(self, pack_id: int) -> Pack:
         packed = self._home.index.packed

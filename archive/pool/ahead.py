@@ -1,69 +1,65 @@
-"""Reading ahead of a reader: the extents of a range, nearest first, in runs that grow."""
+"""Reading ahead of a reader: the rest of a series, by a read that goes on behind what was asked for."""
 
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING
+
+from archive.pool.shelf import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.remote import RemotePack
 
-RUN_CELLS_MAX = 4
-
-
-class Where(Enum):
-    """An extent, seen from one process."""
-
-    HERE = 1
-    COMING = 2
-    AWAY = 3
+Wanted = tuple[int, ExtentName]
 
 
 class Ahead:
-    """What of a pack is to be read ahead.
+    """What of a pack is to be read ahead, by one thread: extents in the order in which they are wanted.
 
-    The first run is one extent, and alone, for somebody waits for it soon; the later ones are longer, as every ranged read costs about
-    as much before its first byte as several extents cost after it.
-
-    Parameters
+    Attributes
     ----------
-    cells : sequence of int
-        Numbers of extents, in the order in which they are wanted.
+    running : bool
+        A thread is at it, or going to be when it has what was asked for.
+    due : float
+        When it may begin, on the monotonic clock.
     """
 
-    def __init__(self, pack: "RemotePack", cells: Sequence[int]) -> None:
-        self.pack = pack
-        self._cells = list(cells)
-        self._run = 1
-        self._first = -1
+    def __init__(self, pack: "RemotePack", span: tuple[int, int], wanted: Iterator[Wanted], due: float) -> None:
+        self.pack, self.span, self.due = pack, span, due
+        self._wanted = deque(wanted)
+        self.running = False
 
     def __bool__(self) -> bool:
-        return bool(self._cells)
+        return bool(self._wanted)
 
     def covers(self, other: "Ahead") -> bool:
         """Whether all that the other one wants is wanted here too."""
-        return self.pack is other.pack and set(other._cells) <= set(self._cells)
+        return self.pack is other.pack and set(other._wanted) <= set(self._wanted)
 
-    def next_run(self, where: Callable[[int], Where]) -> list[int]:
-        """Contiguous extents to fetch now; empty where all that is left is on its way."""
-        if self._run <= 2 and self._cells and where(self._first if self._first >= 0 else self._cells[0]) is Where.COMING:
-            return []
-        run: list[int] = []
-        left: list[int] = []
-        for cell in self._cells:
-            found = where(cell)
-            if found is Where.HERE:
-                continue
-            if found is Where.AWAY and len(run) < self._run and (not run or cell == run[-1] + 1):
-                run.append(cell)
-            else:
-                left.append(cell)
-        self._cells = left
-        if run:
-            self._first = run[0] if self._run == 1 else -1
-            self._run = min(RUN_CELLS_MAX, self._run * 2)
-        return run
+    def end(self) -> None:
+        """Nothing more is wanted."""
+        self._wanted.clear()
+
+    def reach(self, block: int) -> int:
+        """The block up to which one read goes that comes from here."""
+        for _, name in self._wanted:
+            if name.first != block:
+                break
+            block = name.last
+        return block
+
+    def next(self, is_away: Callable[[int, ExtentName], bool]) -> Wanted | None:
+        """The extent to be fetched now, none where it is over; what is here or on its way meanwhile is passed over."""
+        while self._wanted:
+            wanted = self._wanted.popleft()
+            if is_away(*wanted):
+                return wanted
+        return None
 
 
-def order_of_reading(start: int, end: int, position: int, most: int) -> list[int]:
-    """Cells from `start` to `end` (not included): from the position on, then what lies before it; `most` of them."""
-    return [*range(max(start, position), end), *range(start, min(end, position))][: max(0, most)]
+def order_of_reading(pack: "RemotePack", span: tuple[int, int], read: tuple[int, int], extents_max: int) -> Iterator[Wanted]:
+    """Extents of a span of blocks: those behind what is read now, then what lies before it."""
+    first = max(span[0], read[0])
+    cell = next(iter(pack.cut(first, first + 1)), (0, None))[0]
+    before = pack.cut(span[0], pack.cell_part(cell, span).last) if first > span[0] else iter(())
+    return islice(chain(pack.cut(max(span[0], read[1]), span[1]), before), max(0, extents_max))

@@ -29,9 +29,8 @@ class Extent(Blocks):
         self.slot = name.key % SERVED_SLOTS
         self.used_at = self.told_at = 0.0
 
-    def covers(self, first: int, last: int) -> bool:
-        """Whether blocks `first` to `last` (not included) are among these."""
-        return self.first <= first and last <= self.last
+    def __len__(self) -> int:
+        return self.end - self.start
 
     def view(self, offset: int, length: int) -> memoryview:
         """Checked bytes, counted as used."""

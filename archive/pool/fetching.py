@@ -5,77 +5,33 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from archive.config import PoolSection
 from archive.errors import ArchiveError, Unavailable
-from archive.pool.ahead import Ahead, Where, order_of_reading
+from archive.pool.ahead import Ahead, order_of_reading
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent, block_range
-from archive.pool.filling import Filler, Room
+from archive.pool.filling import Filler, Reading, Room
+from archive.pool.flights import Flight, Outlook, Run, contiguous, merged
 from archive.pool.health import TierHealth
+from archive.pool.manners import Manners
 from archive.pool.shelf import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.remote import RemotePack
 
-RUN_CELLS_MAX = 4
 ROUNDS_MAX = 8
 AHEADS_MAX = 16
+AHEAD_CELLS = 2
+AHEAD_SECONDS = 0.02
+"""After the first miss of a series: one frame may be all that is wanted of it. Who misses a second one is reading it through."""
 LOCK_SHARE = 1 / 2
 """Of the time that a reader waits, as long is what another process fetches left to it: it may be stopped, or hang."""
 CLOSE_SECONDS_MAX = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-class Outlook(NamedTuple):
-    """What a reader will want besides what it asks for; only looked at where that is not near.
-
-    Attributes
-    ----------
-    at_once : tuple of (int, int)
-        Ranges (start, end) of the pack that it wants next, fetched together with what it asks for.
-    ahead : (int, int) or None
-        The range that it is going to read through, as its series, fetched in the background.
-    """
-
-    at_once: tuple[tuple[int, int], ...] = ()
-    ahead: tuple[int, int] | None = None
-
-
-class Flight:
-    """An extent on its way.
-
-    Attributes
-    ----------
-    arrived : Event
-        `extent` or `error` is there.
-    landed : Event
-        It is kept, as far as it can be, and another flight may take off for more of its cell.
-    """
-
-    def __init__(self, pack: "RemotePack", cell: int, name: ExtentName, *, ahead: bool) -> None:
-        self.pack, self.cell, self.name, self.ahead = pack, cell, name, ahead
-        self.arrived, self.landed = threading.Event(), threading.Event()
-        self.extent: Extent | None = None
-        self.error: BaseException | None = None
-        self.locked = False
-
-    def arrive(self, extent: Extent) -> None:
-        """Let those go on who wait for it."""
-        self.extent = extent
-        self.pack.put(self.cell, extent)
-        self.arrived.set()
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.name.digest, self.cell
-
-    @property
-    def lock_key(self) -> int:
-        return self.pack.cell_name(self.cell).key
 
 
 class _NoRoom(ArchiveError):
@@ -91,10 +47,10 @@ class Fetcher:
         self._filler, self._room, self._limits, self._counters, self._health = filler, room, limits, counters, health
         self._condition = threading.Condition()
         self._flights: dict[tuple[str, int], Flight] = {}
-        self._asked: deque[list[Flight]] = deque()
+        self._asked: deque[Run] = deque()
         self._aheads: list[Ahead] = []
         self._threads: list[threading.Thread] = []
-        self._idle = self._reading_ahead = 0
+        self._idle = 0
         self._closing = False
         self.before_waiting: Callable[[], None] = lambda: None
 
@@ -118,27 +74,24 @@ class Fetcher:
         self._counters.misses += 1
         until = time.monotonic() + self._limits.wait_seconds_max
         found = outlook() if outlook else Outlook()
-        ranges = _merged([block_range(start, end), *(block_range(*r) for r in found.at_once if r[0] < r[1])])
+        ranges = merged([block_range(start, end), *(block_range(*r) for r in found.at_once if r[0] < r[1])])
+        span = block_range(found.ahead[0], min(found.ahead[1], pack.info.covered)) if found.ahead else None
         for _ in range(ROUNDS_MAX):
             with self._condition:
-                flights = [(f, wanted) for f, wanted in self._take_off(pack, ranges, held) if f.cell in cells]
+                flights = [(f, wanted) for f, wanted in self._take_off(pack, ranges, span, found.through, held) if f.cell in cells]
             if all(cell in held for cell in cells):
-                break
+                return [held[cell] for cell in cells]
             for flight, wanted in flights:
                 self._await(flight, wanted, until, held)
-            ranges = [block_range(start, end)]
-        else:
-            raise Unavailable(f"pack {pack.info.name}: its bytes do not stay in the pool long enough to be read", 5)
-        if found.ahead:
-            self._look_ahead(pack, found.ahead, cells[-1])
-        return [held[cell] for cell in cells]
+            ranges, span = [block_range(start, end)], None
+        raise Unavailable(f"pack {pack.info.name}: its bytes do not stay in the pool long enough to be read", 5)
 
     def _find(self, pack: "RemotePack", start: int, end: int) -> dict[int, Extent]:
         """What other processes brought near, by cell."""
         held: dict[int, Extent] = {}
         for cell, wanted in pack.cut(*block_range(start, end)):
             extent = pack.cells.get(cell)
-            if extent is None or not extent.covers(wanted.first, wanted.first + wanted.blocks):
+            if extent is None or not extent.name.covers(wanted):
                 extent = self._filler.find(pack.source, wanted, pack.cell_name(cell))
                 if extent is not None:
                     pack.put(cell, extent)
@@ -147,64 +100,86 @@ class Fetcher:
         return held
 
     def _await(self, flight: Flight, wanted: ExtentName, until: float, held: dict[int, Extent]) -> None:
-        brings_it = flight.name.first <= wanted.first and wanted.first + wanted.blocks <= flight.name.first + flight.name.blocks
-        coming = flight.arrived if brings_it else flight.landed
+        flight.awaited = True
+        coming = flight.event_for(wanted)
         if not coming.is_set():
             self.before_waiting()
         if not coming.wait(max(0.0, until - time.monotonic())):
             raise Unavailable(f"pack {flight.pack.info.name}: its bytes did not come within {self._limits.wait_seconds_max:g} s", 5)
-        if flight.error is not None:
-            if not flight.ahead:
-                raise flight.error
-        elif flight.extent is not None:
-            held[flight.cell] = flight.extent
+        brought = flight.extent or flight.early_extent
+        if brought is not None and brought.name.covers(wanted):
+            held[flight.cell] = brought
+        elif flight.error is not None and not flight.ahead:
+            raise flight.error
 
-    def _take_off(self, pack: "RemotePack", ranges: Sequence[tuple[int, int]], held: dict[int, Extent]) -> list[tuple[Flight, ExtentName]]:
+    # --- what to fetch; all of it with the condition held
+
+    def _take_off(
+        self,
+        pack: "RemotePack",
+        ranges: Sequence[tuple[int, int]],
+        span: tuple[int, int] | None,
+        through: bool,
+        held: dict[int, Extent],
+    ) -> list[tuple[Flight, ExtentName]]:
         """Flights for what is neither here nor coming, and those under way, with what is wanted of each; `held` gets what is here."""
         out: list[tuple[Flight, ExtentName]] = []
         fresh: list[Flight] = []
         for first, last in ranges:
             for cell, wanted in pack.cut(first, last):
                 near = [e for e in (pack.cells.get(cell), held.pop(cell, None)) if e]
-                covering = next((e for e in near if e.covers(wanted.first, wanted.first + wanted.blocks)), None)
+                covering = next((e for e in near if e.name.covers(wanted)), None)
                 if covering is not None:
                     held[cell] = covering
                     continue
                 flight = self._flights.get((wanted.digest, cell))
                 if flight is None:
-                    # Whoever comes back for more of it is going to read all of it.
-                    flight = Flight(pack, cell, pack.cell_name(cell) if near else wanted, ahead=False)
+                    # Whoever comes back for more of a cell gets all of it that may be wanted.
+                    part = pack.cell_part(cell, span)
+                    comes_back = part.covers(wanted) and any(_overlaps(e.name, part) for e in near)
+                    flight = Flight(pack, cell, wanted, name=part if comes_back else None)
                     fresh.append(flight)
                 out.append((flight, wanted))
         if fresh:
             self._health.check()
-            for run in _runs(fresh):
-                self._asked.append(run)
-                for flight in run:
-                    self._flights[flight.key] = flight
-                self._wake()
+            self._depart(pack, list(contiguous(fresh)), span, through)
         return out
 
-    def _look_ahead(self, pack: "RemotePack", span: tuple[int, int], position: int) -> None:
-        cell_bytes = self._limits.extent_bytes
-        most = min(self._limits.ahead_bytes_max, self._limits.bytes_max // 4) // cell_bytes
-        end = min(span[1], pack.info.covered)
-        cells = order_of_reading(span[0] // cell_bytes, -(-end // cell_bytes), position, most)
-        ahead = Ahead(pack, [cell for cell in cells if self._where(pack, cell) is not Where.HERE])
-        room = self._room()
-        with self._condition:
-            if room is None or not ahead or any(a.covers(ahead) for a in self._aheads):
-                return
-            self._aheads.append(ahead)
-            del self._aheads[:-AHEADS_MAX]
-            for _ in range(self._limits.ahead_reads_max):
-                self._wake()
+    def _depart(self, pack: "RemotePack", runs: list[list[Flight]], span: tuple[int, int] | None, through: bool) -> None:
+        """Give runs to threads; the last one goes on with what lies behind it, where its span is being read through."""
+        ahead: Ahead | None = None
+        if span is not None and self._room() is not None:
+            earlier = [a for a in self._aheads if a.pack is pack and a.span == span]
+            through = through or any(not a.running for a in earlier)
+            if through:
+                runs[-1][-1].extend(span)
+            first, last = runs[-1][0].name.first, runs[-1][-1].name.last
+            if not through:  # What was asked for alone is read once more, for one extent is better than several of one cell.
+                first = last = pack.cell_part(runs[-1][0].cell, span).first
+            ahead = self._ahead(pack, span, (first, last))
+            if any(a.running and a.covers(ahead) for a in earlier):
+                ahead = None
+            else:
+                self._aheads = [*(a for a in self._aheads if a.running or a not in earlier), ahead][-AHEADS_MAX:]
+                ahead.running = through
+        for run in runs:
+            self._flights.update((flight.key, flight) for flight in run)
+            self._asked.append(Run(pack, run, ahead if through and run is runs[-1] else None))
+            self._wake()
 
-    def _where(self, pack: "RemotePack", cell: int) -> Where:
+    def _ahead(self, pack: "RemotePack", span: tuple[int, int], read: tuple[int, int]) -> Ahead:
+        most = min(self._limits.ahead_bytes_max, self._limits.bytes_max // 4) // self._limits.extent_bytes
+        rest = order_of_reading(pack, span, read, most)
+        return Ahead(pack, span, (wanted for wanted in rest if not self._is_here(pack, *wanted)), time.monotonic() + AHEAD_SECONDS)
+
+    @staticmethod
+    def _is_here(pack: "RemotePack", cell: int, name: ExtentName) -> bool:
         extent = pack.cells.get(cell)
-        if extent is not None and extent.name == pack.cell_name(cell):
-            return Where.HERE
-        return Where.COMING if (pack.digest, cell) in self._flights else Where.AWAY
+        return extent is not None and extent.name.covers(name)
+
+    def _is_away(self, pack: "RemotePack", cell: int, name: ExtentName) -> bool:
+        """Neither here nor coming."""
+        return (name.digest, cell) not in self._flights and not self._is_here(pack, cell, name)
 
     # --- threads
 
@@ -219,112 +194,142 @@ class Fetcher:
     def _work(self) -> None:
         while True:
             with self._condition:
-                while (flights := self._next()) is None:
+                while (run := self._next()) is None:
                     if self._closing:
                         return
                     self._idle += 1
-                    self._condition.wait()
-                ahead = flights[0].ahead
-                self._reading_ahead += ahead
-            self._fetch(flights)
-            with self._condition:
-                self._reading_ahead -= ahead
-                if ahead and self._aheads:  # Others may join in: the first run goes alone.
-                    for _ in range(self._limits.ahead_reads_max - self._reading_ahead - 1):
-                        self._wake()
+                    if not self._condition.wait(self._until_due()):
+                        self._idle -= 1
+            self._fetch(run)
 
-    def _next(self) -> list[Flight] | None:
+    def _until_due(self) -> float | None:
+        due = [ahead.due for ahead in self._aheads if not ahead.running]
+        return max(0.0, min(due) - time.monotonic()) if due and not self._too_many_ahead() else None
+
+    def _next(self) -> Run | None:
         if self._asked:
             return self._asked.popleft()
-        if self._closing or self._reading_ahead >= self._limits.ahead_reads_max:
+        if self._closing or self._too_many_ahead():
             return None
         for ahead in reversed(self._aheads):  # Who came last waits for it now.
-            pack = ahead.pack
-            run = ahead.next_run(lambda cell, pack=pack: self._where(pack, cell))  # type: ignore[misc]
-            if not ahead:
-                self._aheads.remove(ahead)
-            if run:
-                flights = [Flight(pack, cell, pack.cell_name(cell), ahead=True) for cell in run]
-                self._flights.update((flight.key, flight) for flight in flights)
-                return flights
+            if not ahead.running and ahead.due <= time.monotonic():
+                ahead.running = True
+                return Run(ahead.pack, [], ahead)
         return None
 
-    def _fetch(self, flights: list[Flight]) -> None:
-        """Fetch a contiguous run, all of it asked for or all of it ahead; every flight lands."""
-        left = list(flights)
-        failure: BaseException | None = None
-        try:
-            self._lock(left)
-            for stretch in self._stretches(left):
-                self._fetch_stretch(stretch, left)
-        except BaseException as error:
-            failure = error
-            self._failed(error, flights[0])
-        for flight in left:
-            self._land(flight, None, failure)
+    def _too_many_ahead(self) -> bool:
+        return sum(ahead.running for ahead in self._aheads) >= self._limits.ahead_reads_max
 
-    def _fetch_stretch(self, stretch: list[Flight], left: list[Flight]) -> None:
-        def arrive(extent: Extent) -> None:
-            left[0].arrive(extent)
+    def _fetch(self, run: Run) -> None:
+        """Fetch contiguous extents that are asked for, then what lies behind them; every flight lands.
 
-        names = [flight.name for flight in stretch]
-        early = None if stretch[0].ahead else arrive
-        for flight, extent in zip(stretch, self._filler.fill(stretch[0].pack.source, names, early), strict=True):
-            left.remove(flight)
-            self._land(flight, extent)
+        The next extents are said to be coming, and locked, before the last ones land: whoever reads behind finds them on their way.
+        """
+        manners, left, ahead = Manners(self._room()), list(run.flights), run.ahead
+        with contextlib.closing(self._filler.reading(run.pack.source)) as reading:
+            try:
+                self._lock(left, manners)
+                while True:
+                    while ahead is not None and sum(flight.ahead for flight in left) < AHEAD_CELLS:
+                        further = self._further(ahead)
+                        if further is None:
+                            ahead = None
+                        elif self._lock([further], manners):
+                            left.append(further)
+                        else:
+                            ahead.end()  # Another process reads the same ahead.
+                    if not left:
+                        return
+                    if left[0].ahead:
+                        manners.give_way(left)
+                    last = left[-1].name.last
+                    self._bring(left[0], ahead.reach(last) if ahead is not None else last, reading, manners)
+                    del left[0]
+            except BaseException as error:
+                reading.close()  # Who is told of the failure may ask again at once.
+                self._failed(error, run.pack, left)
+
+    def _bring(self, flight: Flight, last: int, reading: Reading, manners: Manners) -> None:
+        """One extent, unless another process brought it meanwhile; it lands."""
+        extent = self._filler.find(flight.pack.source, flight.name, flight.pack.cell_name(flight.cell))
+        if extent is None:
+            if not flight.ahead:
+                manners.ask()
+            extent = reading.fill(flight.name, last, flight.early, lambda early: self._arrive(flight, early, manners))
+            if not flight.ahead:
+                manners.answer()
             if flight.ahead and extent.shelf is None:
                 raise _NoRoom
+            self._counters.ahead_bytes += len(extent) - flight.asked_bytes
+        self._land(flight, extent)
 
-    def _failed(self, error: BaseException, flight: Flight) -> None:
+    def _arrive(self, flight: Flight, early: Extent, manners: Manners) -> None:
+        flight.arrive(early)
+        manners.answer()
+
+    def _further(self, ahead: Ahead) -> Flight | None:
+        """The next flight of what is read ahead by this thread; none where it is over, or has to wait for others to end."""
+        with self._condition:
+            if ahead and ahead in self._aheads and not self._closing:
+                ahead.running = False
+                if self._too_many_ahead():
+                    return None
+                wanted = ahead.next(lambda cell, name: self._is_away(ahead.pack, cell, name))
+                if wanted is not None:
+                    ahead.running = True
+                    flight = Flight(ahead.pack, *wanted, ahead=True)
+                    self._flights[flight.key] = flight
+                    return flight
+            self._end(ahead)
+            return None
+
+    def _end(self, ahead: Ahead) -> None:
+        """Another one may be read ahead in its place; with the condition held."""
+        with contextlib.suppress(ValueError):
+            self._aheads.remove(ahead)
+        if any(not left.running for left in self._aheads):
+            self._wake()
+
+    def _failed(self, error: BaseException, pack: "RemotePack", left: list[Flight]) -> None:
         if isinstance(error, Unavailable):
             self._health.failed(error)
         elif isinstance(error, ArchiveError):
             self._health.answered()
         else:
-            logger.error("fetching from pack %s failed", flight.pack.info.name, exc_info=error)
-        if flight.ahead:
-            logger.debug("reading ahead in pack %s ended: %r", flight.pack.info.name, error)
-            with self._condition:
-                self._aheads = [a for a in self._aheads if a.pack is not flight.pack]
+            logger.error("fetching from pack %s failed", pack.info.name, exc_info=error)
+        logger.debug("fetching from pack %s ended: %r", pack.info.name, error)
+        for flight in left:
+            self._land(flight, None, error)
+        with self._condition:
+            for ahead in [ahead for ahead in self._aheads if ahead.pack is pack]:
+                self._end(ahead)
 
-    def _lock(self, left: list[Flight]) -> None:
+    def _lock(self, flights: list[Flight], manners: Manners) -> bool:
         """Keep other processes away from these extents, in ascending order so that no two wait for each other.
 
-        What another process is fetching already is not read ahead.
+        What another process is reading ahead too lands without an extent, and the answer is False.
         """
         room, wait_seconds = self._room(), LOCK_SHARE * self._limits.wait_seconds_max
-        for flight in list(left) if room else []:
+        alone = True
+        for flight in flights if room else []:
             assert room is not None
             with contextlib.suppress(OSError):  # The worst that can come of it is a second fetch.
-                flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0 if flight.ahead else wait_seconds)
+                flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0)
+                if not flight.locked and not flight.ahead:
+                    manners.hurry()
+                if not flight.locked:
+                    flight.locked = room.shelf.state.lock_extent(flight.lock_key, AHEAD_SECONDS if flight.ahead else wait_seconds)
             if flight.ahead and not flight.locked:
-                left.remove(flight)
+                alone = False
                 self._land(flight, None)
-
-    def _stretches(self, left: list[Flight]) -> Iterator[list[Flight]]:
-        """What is still to be fetched, contiguous; what other processes brought lands at once."""
-        stretch: list[Flight] = []
-        for flight in list(left):
-            found = self._filler.find(flight.pack.source, flight.name, flight.pack.cell_name(flight.cell))
-            if found is not None:
-                left.remove(flight)
-                self._land(flight, found)
-            elif stretch and stretch[-1].name.first + stretch[-1].name.blocks != flight.name.first:
-                yield stretch
-                stretch = [flight]
-            else:
-                stretch.append(flight)
-        if stretch:
-            yield stretch
+        return alone
 
     def _land(self, flight: Flight, extent: Extent | None, error: BaseException | None = None) -> None:
-        early, flight.extent, flight.error = flight.extent, extent, error
+        flight.extent, flight.error = extent, error
         if extent is not None and extent.shelf is not None:
             flight.pack.put(flight.cell, extent)
-            if flight.ahead:
-                self._counters.ahead_bytes += extent.end - extent.start
-        if early is not None:
-            flight.pack.put_away(flight.cell, early)
+        if flight.early_extent is not None:
+            flight.pack.put_away(flight.cell, flight.early_extent)
         room = self._room() if flight.locked else None
         if room is not None:
             room.shelf.state.unlock_extent(flight.lock_key)
@@ -344,23 +349,6 @@ class Fetcher:
             thread.join(max(0.0, until - time.monotonic()))
 
 
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    out: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if out and first <= out[-1][1]:
-            out[-1] = (out[-1][0], max(last, out[-1][1]))
-        else:
-            out.append((first, last))
-    return out
-
-
-def _runs(flights: list[Flight]) -> Iterator[list[Flight]]:
-    """Flights whose blocks lie one behind the other, together."""
-    run: list[Flight] = []
-    for flight in flights:
-        if run and (len(run) >= RUN_CELLS_MAX or run[-1].name.first + run[-1].name.blocks != flight.name.first):
-            yield run
-            run = []
-        run.append(flight)
-    if run:
-        yield run
+def _overlaps(extent: ExtentName, part: ExtentName) -> bool:
+    """Not where they share a block at most, as the end of one series and the start of the next do."""
+    return extent.first < part.last and (extent.first >= part.first or extent.last - 1 > part.first)

@@ -9,7 +9,6 @@ from archive.disk import Bytes
 from archive.errors import Damaged, Exhausted
 from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
-from archive.pack.naming import PackName
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
 from archive.pool.health import TierHealth
@@ -19,7 +18,6 @@ from archive.pool.swapping import Swapping
 from archive.tier.protocol import Tier
 
 TRIES = 3
-EARLY_BYTES_MAX = 1 << 20
 
 
 class Source(NamedTuple):
@@ -65,60 +63,49 @@ class Filler:
             return None
         return Extent(memoryview(mapped), mapped, name, source.crcs, str(source.info.name), room.shelf)
 
-    def fill(self, source: Source, wanted: Sequence[ExtentName], early: Callable[[Extent], None] | None) -> Iterator[Extent]:
-        """Contiguous extents, in order, each as soon as it is whole; by one ranged read unless a block comes wrong.
+    def reading(self, source: Source) -> "Reading":
+        """A ranged read that begins with the first extent that it is to fill; close it."""
+        return Reading(self, source)
 
-        Parameters
-        ----------
-        early : callable, optional
-            Gets each extent as soon as its bytes are right, in memory, before they are written to a file: a busy disk takes longer for
-            that than the bytes took to come. For extents up to 1 MiB; larger ones come when they are kept.
-
-        Raises
-        ------
-        Damaged
-            Bytes came wrong again and again.
-        NotFound, Unavailable
-            As the tier says.
-        """
-        left, tries = list(wanted), TRIES
-        while left:
-            start = left[0].first * BLOCK_BYTES
-            end = left[-1].first * BLOCK_BYTES + source.length_of(left[-1])
-            try:
-                with contextlib.closing(_Pieces(self._read(source.info.name, start, end - start), end - start, self._health)) as pieces:
-                    while left:
-                        extent = self._fill_one(source, left[0], pieces, early)
-                        del left[0]
-                        tries = TRIES
-                        yield extent
-            except BadBlock as error:
-                tries -= 1
-                self._counters.bad_extents += 1
-                if not tries:
-                    raise Damaged(f"{error}, {TRIES} times as it came from {self._tier.url}") from error
-
-    def _read(self, name: PackName, offset: int, length: int) -> Iterator[Bytes]:
+    def pieces(self, source: Source, first: int, last: int) -> "_Pieces":
+        """The bytes of these blocks as the tier gives them."""
+        start = first * BLOCK_BYTES
+        length = min(last * BLOCK_BYTES, source.info.covered) - start
         self._counters.reads += 1
-        self._counters.read_bytes += length
-        return self._tier.stream(name, offset, length)
+        return _Pieces(self._tier.stream(source.info.name, start, length), length, self._counters, self._health)
 
-    def _fill_one(self, source: Source, name: ExtentName, pieces: "_Pieces", early: Callable[[Extent], None] | None) -> Extent:
-        length = source.length_of(name)
-        crcs = BlockCrcs()
-        in_memory = early is not None and length <= EARLY_BYTES_MAX
-        into = _Into(None if in_memory else self._room(), length)
+    def bad_block(self, error: BadBlock, tries_left: int) -> None:
+        """Count it; `Damaged` where it came wrong again and again."""
+        self._counters.bad_extents += 1
+        if not tries_left:
+            raise Damaged(f"{error}, {TRIES} times as it came from {self._tier.url}") from error
+
+    def fill(
+        self, source: Source, name: ExtentName, pieces: "_Pieces", early: ExtentName | None, arrive: Callable[[Extent], None]
+    ) -> Extent:
+        """The extent that comes next; its first blocks alone before the rest, if they are wanted `early`.
+
+        These are handed out from memory as soon as their bytes are right: a busy disk takes longer to write them than they took to come.
+        """
+        length, crcs = source.length_of(name), BlockCrcs()
+        head = bytearray()
+        if early is not None:
+            for piece in pieces.take(source.length_of(early)):
+                crcs.update(piece)
+                head += piece
+            self._check(source, early, crcs.finish())
+            self._health.answered()
+            arrive(Extent(memoryview(head).toreadonly(), None, early, source.crcs, str(source.info.name), None))
+        into = _Into(self._room(), length)
         try:
-            for piece in pieces.take(length):
+            if head:
+                into.write(memoryview(head))
+            for piece in pieces.take(length - len(head)):
                 crcs.update(piece)
                 into.write(piece)
             self._check(source, name, crcs.finish())
-            self._health.answered()
-            if in_memory and early is not None:
-                memory = into.memory
-                early(Extent(memoryview(memory).toreadonly(), None, name, source.crcs, str(source.info.name), None))
-                into = _Into(self._room(), length)
-                into.write(memoryview(memory))
+            if len(head) < length:
+                self._health.answered()
             return self._publish(source, name, into)
         finally:
             into.close()
@@ -141,9 +128,9 @@ class Filler:
 
 
 def publish(room: Room, filling: Filling, name: ExtentName, length: int) -> mmap.mmap:
-    """An extent to its place; shorter ones of the same cell go, and what it inherits is their rank."""
+    """An extent to its place; those that lie inside of it go, and what it inherits is their rank."""
     shelf, cell = room.shelf, room.swapping.cell_of(name)
-    parts = [path for part, path in shelf.parts(cell) if part != name]
+    parts = [path for part, path in shelf.parts(cell) if part != name and name.covers(part)]
     kept = shelf.state.was_given_up(cell.key) or any(path.is_relative_to(shelf.folder / KEPT) for path in parts)
     shelf.state.served[name.key % len(shelf.state.served)] = 0
     mapped = filling.publish(name, length, kept=kept)
@@ -152,14 +139,64 @@ def publish(room: Room, filling: Filling, name: ExtentName, length: int) -> mmap
     return mapped
 
 
+class Reading:
+    """One ranged read that extents are filled from, one behind the other; another where a block comes wrong or lies elsewhere."""
+
+    def __init__(self, filler: Filler, source: Source) -> None:
+        self._filler, self._source = filler, source
+        self._pieces: _Pieces | None = None
+        self._at = -1
+
+    def fill(
+        self, name: ExtentName, last: int, early: ExtentName | None = None, arrive: Callable[[Extent], None] = lambda _: None
+    ) -> Extent:
+        """An extent.
+
+        Parameters
+        ----------
+        last : int
+            The block up to which extents will be wanted behind this one.
+        early : ExtentName, optional
+            The blocks at its start that are handed to `arrive` before the rest has come.
+
+        Raises
+        ------
+        Damaged
+            Bytes came wrong again and again.
+        NotFound, Unavailable
+            As the tier says.
+        """
+        tries = TRIES
+        while True:
+            if self._pieces is None or self._at != name.first or not self._pieces:
+                self.close()
+                self._pieces = self._filler.pieces(self._source, name.first, max(last, name.last))
+            self._at = -1
+            try:
+                extent = self._filler.fill(self._source, name, self._pieces, early, arrive)
+            except BadBlock as error:
+                tries -= 1
+                self._filler.bad_block(error, tries)
+            else:
+                self._at = name.last
+                return extent
+
+    def close(self) -> None:
+        if self._pieces is not None:
+            self._pieces.close()
+
+
 class _Pieces:
     """A ranged read, cut where extents end; it is over for the tier with its last byte, whatever is done with it then."""
 
-    def __init__(self, stream: Iterator[Bytes], length: int, health: TierHealth) -> None:
-        self._stream, self._to_come, self._health = stream, length, health
+    def __init__(self, stream: Iterator[Bytes], length: int, counters: PoolCounters, health: TierHealth) -> None:
+        self._stream, self._to_come, self._counters, self._health = stream, length, counters, health
         self._left = memoryview(b"")
-        self._open = True
+        self._is_open = True
         health.begin()
+
+    def __bool__(self) -> bool:
+        return bool(self._left) or self._is_open
 
     def take(self, length: int) -> Iterator[memoryview]:
         while length:
@@ -170,6 +207,7 @@ class _Pieces:
                 self._health.heard()
                 self._left = memoryview(piece)
                 self._to_come -= len(piece)
+                self._counters.read_bytes += len(piece)
                 if self._to_come <= 0:
                     self.close()
             now, self._left = self._left[:length], self._left[length:]
@@ -177,8 +215,8 @@ class _Pieces:
             yield now
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
+        if self._is_open:
+            self._is_open = False
             self._health.end()
             closing = getattr(self._stream, "close", None)
             if closing is not None:

@@ -8,8 +8,8 @@ from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
-from archive.pool.fetching import Outlook
 from archive.pool.filling import Source
+from archive.pool.flights import Outlook
 from archive.pool.mapped import check_covered, check_crcs
 from archive.pool.shelf import ExtentName
 
@@ -134,6 +134,14 @@ class RemotePack:
             count = min(last, (cell + 1) * self._cell_blocks) - first
             yield cell, ExtentName(self.digest, first, count)
             first += count
+
+    def cell_part(self, cell: int, span: tuple[int, int] | None) -> ExtentName:
+        """What of a cell belongs to a span of blocks; the whole cell where there is none."""
+        name = self.cell_name(cell)
+        if span is None:
+            return name
+        first = max(name.first, span[0])
+        return ExtentName(self.digest, first, min(name.last, span[1]) - first)
 
     def put(self, cell: int, extent: Extent) -> None:
         """Keep an extent at hand, unless a longer one is."""

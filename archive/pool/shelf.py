@@ -35,6 +35,15 @@ class ExtentName(NamedTuple):
         return f"{self.digest[:2]}/{self.digest}/{self.first:07d}-{self.blocks}"
 
     @property
+    def last(self) -> int:
+        """The block behind it."""
+        return self.first + self.blocks
+
+    def covers(self, other: "ExtentName") -> bool:
+        """Whether the other one's blocks are among these, of the same pack."""
+        return self.digest == other.digest and self.first <= other.first and other.last <= self.last
+
+    @property
     def key(self) -> int:
         """62 bits that stand for an extent that starts here, whatever its length."""
         return ((int(self.digest[:16], 16) + self.first * 0x9E3779B97F4A7C15) & ((1 << 62) - 1)) or 1
@@ -167,9 +176,7 @@ class Shelf:
         for part in (KEPT, NEW):
             if file_size(self.path(cell, part)):
                 return cell
-        return next(
-            (n for n, _ in self.parts(cell) if n.first <= wanted.first and wanted.first + wanted.blocks <= n.first + n.blocks), None
-        )
+        return next((n for n, _ in self.parts(cell) if n.covers(wanted)), None)
 
     def parts(self, cell: ExtentName) -> Iterator[tuple[ExtentName, Path]]:
         """Extents that are shorter than the cell, and inside of it."""
@@ -179,7 +186,7 @@ class Shelf:
                 first, _, count = text.partition("-")
                 if first.isdecimal() and count.isdecimal():
                     name = ExtentName(cell.digest, int(first), int(count))
-                    if name != cell and cell.first <= name.first and name.first + name.blocks <= cell.first + cell.blocks:
+                    if name != cell and cell.covers(name):
                         yield name, folder / text
 
     def open(self, name: ExtentName, covered: int) -> mmap.mmap | None:

@@ -1,10 +1,11 @@
 """What the processes of a node know together about `DIR/pool`: one small mapped file, and locks on it.
 
-The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation, number of extents given up (unsigned 64 bits each); from byte
-64 on what all processes counted (`PoolCounters`, unsigned 64 bits each), padding up to 256 bytes; then the table of bytes served, one
-number for each slot; then the table of what was given up lately, key and number for each slot (all unsigned 64 bits, of this machine's
-byte order). All of it is hints: the files themselves are counted anew whenever room is made, and when the first process of a node opens
-the pool.
+The file `state`: 8 bytes magic, bytes in use (signed 64 bits), generation, number of extents given up, nanoseconds of the monotonic clock
+when a reader last began to wait for the tier, when one got what it waited for, when one began to wait for another process (unsigned 64
+bits each); from byte 64 on what all processes counted (`PoolCounters`, unsigned 64 bits each), padding up to 256 bytes; then the table of
+bytes served, one number for each slot; then the table of what was given up lately, key and number for each slot (all unsigned 64 bits, of
+this machine's byte order). All of it is hints: the files themselves are counted anew whenever room is made, and when the first process of
+a node opens the pool.
 """
 
 import contextlib
@@ -29,10 +30,23 @@ _TOTALS_AT = 64
 _LENGTH: Final = _HEADER_BYTES + 8 * SERVED_SLOTS + 16 * GIVEN_UP_SLOTS
 _USED = struct.Struct("=q")
 _NUMBER = struct.Struct("=Q")
-_USED_AT, _GENERATION_AT, _GIVEN_UP_AT = 8, 16, 24
+_USED_AT, _GENERATION_AT, _GIVEN_UP_AT, _WAITED_AT, _ANSWERED_AT, _HURRIED_AT = 8, 16, 24, 32, 40, 48
 _COUNTING, _MAKING_ROOM, _FIRST_KEY = 0, 1, 16
 _KEYS = (1 << 62) - _FIRST_KEY
 POLL_SECONDS = 0.001
+
+
+class _Hint:
+    """A number of the state file that anybody may overwrite at any time."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    def __get__(self, state: "PoolState", kind: object = None) -> int:
+        return int(_NUMBER.unpack_from(state._map, self._at)[0])
+
+    def __set__(self, state: "PoolState", value: int) -> None:
+        _NUMBER.pack_into(state._map, self._at, value)
 
 
 class PoolState:
@@ -139,6 +153,13 @@ class PoolState:
     def next_generation(self) -> None:
         """Only while `counting`."""
         _NUMBER.pack_into(self._map, _GENERATION_AT, self.generation + 1)
+
+    waited_ns = _Hint(_WAITED_AT)
+    """When a reader of whichever process last began to wait for the tier, on the monotonic clock."""
+    answered_ns = _Hint(_ANSWERED_AT)
+    """When one last got what it waited for."""
+    hurried_ns = _Hint(_HURRIED_AT)
+    """When one last began to wait for what another process fetches."""
 
     def add_totals(self, counted: Sequence[int]) -> None:
         """Add what this process counted since it was last told."""

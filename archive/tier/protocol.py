@@ -48,8 +48,8 @@ class Tier(Protocol):
         """Exactly these bytes; `NotFound` without the pack, `Damaged` where it ends before."""
         ...
 
-    def stream(self, name: PackName, offset: int, length: int) -> Iterator[bytes]:
-        """What `read` gives, in pieces as they come; what it raises may come after some of them."""
+    def stream(self, name: PackName, offset: int, length: int) -> Iterator[Bytes]:
+        """What `read` gives, in pieces as they come, each valid until the next is asked for; what it raises may come after some."""
         ...
 
     def length(self, name: PackName) -> int:

@@ -168,9 +168,9 @@ class WebHdfsTier:
     # --- reading
 
     def read(self, name: PackName, offset: int, length: int) -> bytes:
-        return b"".join(self.stream(name, offset, length))
+        return b"".join(map(bytes, self.stream(name, offset, length)))
 
-    def stream(self, name: PackName, offset: int, length: int) -> Iterator[bytes]:
+    def stream(self, name: PackName, offset: int, length: int) -> Iterator[Bytes]:
         path = self._path(name)
         try:
             yield from self._files.stream(path, offset, length)

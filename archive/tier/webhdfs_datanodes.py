@@ -17,6 +17,8 @@ ASCII = "".join(map(chr, range(0x21, 0x7F)))
 ERROR_BYTES_MAX = 1 << 16
 HEAD_BYTES_MAX = 1 << 12
 LET_GO_SECONDS = 5.0
+RECEIVE_BYTES = 1 << 20
+"""On its way to who reads: beyond that a DataNode waits, so that one who pauses stops its work too."""
 
 
 class DataNodes:
@@ -62,6 +64,7 @@ class DataNodes:
         """
         connection, target = self._connect(location)
         try:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             connection.request("GET", target)
             with connection.getresponse() as answer:
                 if answer.status != http.client.OK:

@@ -14,9 +14,11 @@ from archive.disk import Bytes
 from archive.errors import Damaged, NotFound, Unavailable
 from archive.tier.webhdfs_answers import Block, Checksum, FileStatus
 from archive.tier.webhdfs_datanodes import LET_GO_SECONDS, DataNodes
+from archive.tier.webhdfs_locations import Locations
 from archive.tier.webhdfs_namenodes import NameNodes
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
+"""Small enough to stay in a processor's cache until it was checked and written."""
 ANSWER_BYTES_MAX = 1 << 16
 FAILURES_MAX = 5
 """In a row, of a transfer with a DataNode; each is followed by a try with another one."""
@@ -35,6 +37,7 @@ class HdfsFiles:
         self._name_nodes = NameNodes(addresses, settings)
         self._data_nodes = DataNodes(settings)
         self._settings = settings
+        self._locations = Locations()
         self._reads = threading.BoundedSemaphore(settings.reads_max)
 
     # --- what is there
@@ -155,8 +158,8 @@ class HdfsFiles:
             while self.status_or_none(path, 0.0) is None and time.monotonic() < until:
                 time.sleep(0.1)
 
-    def stream(self, path: str, offset: int, length: int) -> Iterator[bytes]:
-        """Exactly these bytes in pieces of 1 MiB at most; goes on at another DataNode where one breaks off.
+    def stream(self, path: str, offset: int, length: int) -> Iterator[memoryview]:
+        """Exactly these bytes in pieces, each of them valid until the next; goes on at another DataNode where one breaks off.
 
         Raises
         ------
@@ -170,26 +173,37 @@ class HdfsFiles:
         finally:
             self._reads.release()
 
-    def _stream(self, path: str, offset: int, length: int) -> Iterator[bytes]:
+    def _stream(self, path: str, offset: int, length: int) -> Iterator[memoryview]:
         if not length:
             self._check_range(path, offset, length)
         end, failures = offset + length, 0
+        buffer = memoryview(bytearray(min(PIECE_BYTES, length)))
         excluded: list[str] = []
         until = time.monotonic() + self._settings.read_patience_seconds
+        known = self._locations.get(path, offset, length)
         while offset < end:
-            location = ""
+            location, begin = known, offset
             try:
-                location = self._locate("OPEN", path, 0.0, excluded, offset=offset, length=end - offset)
+                location = known or self._locate("OPEN", path, 0.0, excluded, offset=offset, length=end - offset)
                 with self._data_nodes.get(location) as answer:
                     _check_length(answer, end - offset)
+                    self._locations.put(path, offset, location)
                     while offset < end:
-                        piece = answer.read(min(PIECE_BYTES, end - offset))
-                        if not piece:
+                        got = answer.readinto(buffer[: end - offset])
+                        if not got:
                             raise Unavailable(f"DataNode {urlsplit(location).netloc} ended {end - offset} bytes early, {path}")
-                        offset, failures = offset + len(piece), 0
+                        offset, failures = offset + got, 0
                         until = time.monotonic() + self._settings.read_patience_seconds
-                        yield piece
-            except Unavailable:
+                        yield buffer[:got]
+            except (NotFound, Unavailable) as error:
+                self._locations.drop(path, begin)
+                if known:  # It was right a moment ago; a NameNode knows what is.
+                    known = ""
+                    if isinstance(error, Unavailable):
+                        excluded.append(self._transfer_address(location))
+                    continue
+                if isinstance(error, NotFound):
+                    raise
                 self._check_range(path, offset, end - offset)
                 failures += 1
                 if failures == FAILURES_MAX or time.monotonic() > until:

@@ -95,7 +95,7 @@ async def _send(request: web.Request, found: list[Stored], left_out: int = 0) ->
 
 def _parts(retrieval: Retrieval, found: list[Stored], heads: list[bytes], tail: bytes, leases: Leases) -> Iterator[Step]:
     for stored, head in zip(found, heads, strict=True):
-        opened, lease = leases.enter(retrieval.open(stored))
+        opened, lease = leases.enter(retrieval.open(stored, through=len(found) > 1))
         yield head
         yield from opened.chunks(0, stored.length)
         yield lease

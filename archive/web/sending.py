@@ -23,7 +23,7 @@ from archive.web.services import SERVICES
 T = TypeVar("T")
 Step = Buffer | ExitStack
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 BATCH_STEPS_MAX = 256
 JOINED_BYTES_MAX = 64 << 10
 """Up to here one copy and one write are cheaper than two writes."""

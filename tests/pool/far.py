@@ -16,7 +16,7 @@ from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.naming import PackName
 from archive.pack.pack_reader import PackTail, read_tail
-from archive.pool.fetching import Outlook
+from archive.pool.flights import Outlook
 from archive.pool.pool import Pool
 from archive.pool.remote import RemotePack
 from archive.tier.directory import DirectoryTier
@@ -32,7 +32,9 @@ class FarTier(DirectoryTier):
     Attributes
     ----------
     reads : list of (int, int)
-        Offset and length of each ranged read.
+        Offset and length of each ranged read; it may be ended before.
+    read_bytes : int
+        So many bytes were taken.
     seconds : float
         Before the first byte of a read.
     error : ArchiveError or None
@@ -47,7 +49,7 @@ class FarTier(DirectoryTier):
         self.seconds = 0.0
         self.error: ArchiveError | None = None
         self.bad: Callable[[int, int, bytes], bytes] | None = None
-        self.open_now = self.open_most = 0
+        self.open_now = self.open_most = self.read_bytes = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -59,7 +61,9 @@ class FarTier(DirectoryTier):
         self.open_now += 1
         self.open_most = max(self.open_most, self.open_now)
         try:
-            yield from self._stream(len(self.reads), name, offset, length)
+            for piece in self._stream(len(self.reads), name, offset, length):
+                self.read_bytes += len(piece)
+                yield piece
         finally:
             self.open_now -= 1
 
@@ -76,10 +80,6 @@ class FarTier(DirectoryTier):
 
     def read(self, name: PackName, offset: int, length: int) -> bytes:
         return b"".join(self.stream(name, offset, length))
-
-    @property
-    def read_bytes(self) -> int:
-        return sum(length for _, length in self.reads)
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Machine:
         self.restart()  # Who checked the block before would not look again.
         path = self.pick(seed)
         if path is not None:
-            data = bytearray(path.read_bytes())
+            data = bytearray(path.read_bytes() or b"x")
             data[seed % len(data)] ^= 1 << seed % 8
             path.write_bytes(data)
 
@@ -97,7 +97,7 @@ class Machine:
         path = self.pick(seed)
         if path is not None:
             with path.open("r+b") as file:
-                file.truncate(seed % path.stat().st_size)
+                file.truncate(seed % max(1, path.stat().st_size))
 
     def do_remove(self, seed: int) -> None:
         path = self.pick(seed)

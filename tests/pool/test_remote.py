@@ -7,7 +7,7 @@ import pytest
 
 from archive.errors import Damaged, NotFound
 from archive.pack.checksum import BLOCK_BYTES
-from archive.pool.fetching import Outlook
+from archive.pool.flights import Outlook
 from archive.pool.pool import Pool
 from archive.pool.remote import JOINED_BYTES_MAX
 from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, open_remote, place, settle, wait_until
@@ -70,11 +70,12 @@ def test_what_is_wanted_at_once_comes_in_the_same_read_and_the_series_behind_it(
     opened.view(0, 500, lambda: outlook)
     assert tier.reads[0] == (0, 3 * BLOCK_BYTES)
     wait_until(lambda: pool.counters.ahead_bytes == len(placed.covered))
+    settle(pool)
     reads = len(tier.reads)
-    assert b"".join(opened.views(0, len(placed.covered))) == placed.covered
-    assert len(tier.reads) == reads
-    assert tier.read_bytes == len(placed.covered) + 3 * BLOCK_BYTES
     assert [path.name for path in extent_files(pool._folder)] == ["0000000-4", "0000004-4", "0000008-4", "0000012-1"]
+    assert tier.read_bytes == len(placed.covered) + 3 * BLOCK_BYTES
+    assert b"".join(opened.views(0, len(placed.covered))) == placed.covered
+    assert len(tier.reads) == reads == 2
 
 
 def test_what_is_wanted_at_once_elsewhere_comes_at_the_same_time(open_pool: OpenPool, tier: FarTier, placed: Placed) -> None:
@@ -103,32 +104,62 @@ def test_no_more_is_read_ahead_than_the_bound(
     pool = open_pool(**bound)
     opened = open_remote(pool, placed)
     opened.view(0, BLOCK_BYTES, ahead(0, len(placed.covered)))
-    wait_until(lambda: pool.counters.ahead_bytes == extents * EXTENT_BYTES)
-    wait_until(lambda: not pool._fetcher._flights and not pool._fetcher._aheads)
+    settle(pool)
+    assert pool.counters.ahead_bytes == extents * EXTENT_BYTES
     assert len(extent_files(pool._folder)) == max(1, extents)
 
 
 def test_reading_ahead_goes_on_behind_the_reader_and_ends_before_it(open_pool: OpenPool, tier: FarTier, placed: Placed) -> None:
-    pool = open_pool(ahead_reads_max=1)
+    pool = open_pool()
     opened = open_remote(pool, placed)
-    opened.view(2 * EXTENT_BYTES, 10, ahead(0, len(placed.covered)))
-    wait_until(lambda: pool.counters.ahead_bytes == len(placed.covered))
-    assert [offset // EXTENT_BYTES for offset, _ in tier.reads] == [2, 2, 3, 0]
+    start = 2 * EXTENT_BYTES + BLOCK_BYTES
+    opened.view(start, 10, ahead(0, len(placed.covered)))
+    settle(pool)
+    assert [offset for offset, _ in tier.reads] == [start, 2 * EXTENT_BYTES, 0]
+    assert pool.counters.read_bytes == tier.read_bytes == len(placed.covered) + BLOCK_BYTES
 
 
-def test_the_next_extent_comes_alone_and_then_several_at_once(open_pool: OpenPool, tier: FarTier) -> None:
-    pool = open_pool(ahead_reads_max=3)
+def test_who_misses_a_second_frame_of_a_series_is_reading_it_through(open_pool: OpenPool, tier: FarTier) -> None:
+    """From then on one read goes on behind what is asked for, as long as nobody else was at it."""
+    pool = open_pool()
+    large = place(tier._root, 2, 12 * MIB)
+    opened, series = open_remote(pool, large), ahead(0, len(large.covered))
+    opened.view(0, 10, series)
+    opened.view(EXTENT_BYTES, 10, series)
+    settle(pool)
+    assert tier.reads[:2] == [(0, BLOCK_BYTES), (EXTENT_BYTES, -(-len(large.covered) // BLOCK_BYTES) * BLOCK_BYTES - EXTENT_BYTES)] or (
+        tier.reads[1] == (EXTENT_BYTES, len(large.covered) - EXTENT_BYTES)
+    )
+    assert len(tier.reads) == 3  # and what lay before
+    assert opened.cells.keys() == set(range(-(-len(large.covered) // EXTENT_BYTES)))
+
+
+def test_a_series_that_is_read_through_is_one_read_from_the_first_byte_on(open_pool: OpenPool, tier: FarTier) -> None:
+    pool = open_pool()
     large = place(tier._root, 2, 12 * MIB)
     opened = open_remote(pool, large)
-    opened.view(0, 10, ahead(0, len(large.covered)))
-    tier.gate.clear()
-    wait_until(lambda: len(tier.reads) == 2)
-    assert tier.reads[1] == (0, EXTENT_BYTES)
-    tier.seconds = 0.05
-    tier.gate.set()
-    wait_until(lambda: pool.counters.ahead_bytes == len(large.covered) and not tier.open_now)
-    assert sorted(tier.reads)[2:4] == [(EXTENT_BYTES, 2 * EXTENT_BYTES), (3 * EXTENT_BYTES, 4 * EXTENT_BYTES)]
-    assert tier.open_most == 3
+    start, end = BLOCK_BYTES + 100, 10 * MIB + 5
+    found = [
+        piece
+        for at in range(start, end, MIB)
+        for piece in opened.views(at, min(MIB, end - at), lambda: Outlook(ahead=(start, end), through=True))
+    ]
+    assert b"".join(found) == large.covered[start:end]
+    settle(pool)
+    assert tier.reads == [(BLOCK_BYTES, 10 * MIB)]
+    assert tier.read_bytes == 10 * MIB
+
+
+def test_a_reader_elsewhere_goes_before_what_is_read_ahead(open_pool: OpenPool, tier: FarTier) -> None:
+    """Somebody who jumps from series to series waits for none of them."""
+    pool = open_pool()
+    large = place(tier._root, 2, 12 * MIB)
+    opened = open_remote(pool, large)
+    for at in range(0, 12 * MIB, 2 * MIB):
+        opened.view(at, 10, ahead(at, at + 2 * MIB))
+    assert len(tier.reads) == 6
+    settle(pool)
+    assert len(tier.reads) == 12
 
 
 def test_a_large_range_in_one_piece_takes_no_memory_of_its_own(open_pool: OpenPool, tier: FarTier) -> None:

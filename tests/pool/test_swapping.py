@@ -74,6 +74,7 @@ def test_a_view_outlives_its_extent_and_the_next_reader_fetches_it_anew(open_poo
     views = opened.views(0, len(packs[0].covered))
     for placed in packs[1:]:
         read_through(pool, placed)
+        settle(pool)
     pool.sweep()
     assert not any(packs[0].name.digest in str(path) for path in extent_files(pool._folder))
     assert b"".join(views) == packs[0].covered
