@@ -92,7 +92,7 @@ class FakeRetrieval:
         return found
 
     @contextmanager
-    def open(self, stored: FakeInstance, frame_number: int = 0) -> Iterator[FakeOpened]:
+    def open(self, stored: FakeInstance, frame_number: int = 0, *, through: bool = False) -> Iterator[FakeOpened]:
         time.sleep(self.seconds)
         self.open_now += 1
         self.opened_most = max(self.opened_most, self.open_now)
