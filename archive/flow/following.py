@@ -52,6 +52,7 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
                 continue
             except NotFound:
                 continue  # It was compacted meanwhile: what it held comes with another.
+            home.tier.settle(entry.name)  # Journal segments are released for what the index has.
             with packed.environment.writing() as t:
                 writer.add_pack(t, entry.name, tail)
             out.adopted += 1

@@ -116,6 +116,14 @@ class DirectoryTier:
     def nodes(self) -> list[str]:
         return [n for n in self._names() if NODE_NAME.fullmatch(n) and (self._root / n).is_dir()]
 
+    def settle(self, name: PackName) -> None:
+        path = self._path(name)
+        try:
+            for folder in (path.parent, path.parent.parent, self._root):
+                self._disk.sync_folder(folder)
+        except OSError as error:
+            raise Unavailable(f"pack {name}: its folder cannot be synced: {error.strerror}") from error
+
     def delete(self, name: PackName) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(self._path(name))

@@ -64,6 +64,10 @@ class Tier(Protocol):
         """Names of all nodes that have packs here."""
         ...
 
+    def settle(self, name: PackName) -> None:
+        """Make durable that a pack rests here which was found, not put: who put it may have been killed between renaming and syncing it."""
+        ...
+
     def delete(self, name: PackName) -> None:
         """Gone, durably; an absent one is no error."""
         ...

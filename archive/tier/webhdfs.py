@@ -211,6 +211,9 @@ class WebHdfsTier:
             except NotUnderstood:
                 yield relative
 
+    def settle(self, name: PackName) -> None:
+        """A NameNode answers a RENAME when its edit log is synced, and shows none before."""
+
     # --- removing, moving
 
     def delete(self, name: PackName) -> None:

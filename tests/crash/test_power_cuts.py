@@ -21,6 +21,12 @@ def test_power_cuts() -> None:
     assert min(counts[what] for what in ("kills", "failed calls", "acknowledged", "deleted", "flipped bits")) > 0
 
 
+@pytest.mark.parametrize("seed", [20037])
+def test_stories_that_went_wrong_once(seed: int, tmp_path: Path) -> None:
+    """20037: a pack was believed whose name was not durable, since its writer was killed before it synced the folder."""
+    tell(seed, tmp_path, Counter())
+
+
 def nothing(*_: object) -> None:
     """What a node leaves out that is broken."""
 
