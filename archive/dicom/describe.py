@@ -1,6 +1,7 @@
 """What the archive wants to know of an instance when it comes: its identity, what searches ask for, where its frames lie."""
 
 import logging
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,17 @@ from archive.dicom.charset import DEFAULT_ENCODINGS, encodings_of
 from archive.dicom.frames import PixelData
 from archive.dicom.image import IMAGE_TAGS, locate_pixel_data
 from archive.dicom.inflate import inflate
-from archive.dicom.scan import PIXEL_DATA, PIXEL_DATA_TAGS, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
+from archive.dicom.repeating import Layout, Layouts
+from archive.dicom.scan import (
+    PIXEL_DATA,
+    PIXEL_DATA_TAGS,
+    SPECIFIC_CHARACTER_SET,
+    Buffer,
+    RawElement,
+    scan_elements,
+    scan_items,
+    sniff_encoding,
+)
 from archive.dicom.syntax import Encoding, encoding_of
 from archive.dicom.uid import check_uid
 from archive.dicom.values import BINARY_VRS, VRS, decode_attribute
@@ -21,11 +32,12 @@ VALUE_BYTES_MAX = 64 << 10
 """Longest value, or sequence, that is kept for searches; a longer one is left out."""
 DEPTH_MAX = 8
 
-_SOP_CLASS_UID = 0x00080016
-_SOP_INSTANCE_UID = 0x00080018
-_STUDY_INSTANCE_UID = 0x0020000D
-_SERIES_INSTANCE_UID = 0x0020000E
-_SPECIFIC_CHARACTER_SET = 0x00080005
+_IDENTITY = {
+    0x0020000D: "StudyInstanceUID",
+    0x0020000E: "SeriesInstanceUID",
+    0x00080018: "SOPInstanceUID",
+    0x00080016: "SOPClassUID",
+}
 
 _ATTRIBUTES = {
     int(tag, 16): (tag, vr_of(tag)) for tag in sorted(PATIENT_ATTRIBUTES + STUDY_ATTRIBUTES + SERIES_ATTRIBUTES + INSTANCE_ATTRIBUTES)
@@ -38,6 +50,8 @@ _encodings_of = lru_cache(maxsize=256)(encodings_of)
 # The instances of a series repeat most values. What comes out is shared: nobody may change it.
 _REPEATED_BYTES_MAX = 128
 _decode_repeated = lru_cache(maxsize=8192)(decode_attribute)
+THREADS = threading.local()
+"""Each thread remembers the data sets that it met last: those of one association resemble each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +101,44 @@ def describe(data_set: Buffer, transfer_syntax_uid: str, inflated_bytes_max: int
     if encoding_of(transfer_syntax_uid).deflated:
         data_set = inflate(data_set, inflated_bytes_max)
     encoding = sniff_encoding(data_set, transfer_syntax_uid)
-    found: dict[int, RawElement] = {}
+    layouts: Layouts = THREADS.__dict__.setdefault("layouts", Layouts())
+    match = layouts.find(data_set, encoding)
+    if match is not None:
+        return _describe_repeated(data_set, *match, encoding)
+    learning = layouts.wants
+    elements: list[RawElement] = []
     damage: NotUnderstood | None = None
     try:
-        for element in scan_elements(data_set, encoding, stop_tag=PIXEL_DATA + 1, wanted=_WANTED):
-            found[element.tag] = element
+        elements.extend(scan_elements(data_set, encoding, stop_tag=PIXEL_DATA + 1, wanted=None if learning else _WANTED))
     except NotUnderstood as error:
         damage = error
-    study_instance_uid = _identity(data_set, found, _STUDY_INSTANCE_UID, "StudyInstanceUID", damage)
-    series_instance_uid = _identity(data_set, found, _SERIES_INSTANCE_UID, "SeriesInstanceUID", damage)
-    sop_instance_uid = _identity(data_set, found, _SOP_INSTANCE_UID, "SOPInstanceUID", damage)
-    sop_class_uid = _identity(data_set, found, _SOP_CLASS_UID, "SOPClassUID", damage)
+    found = {element.tag: element for element in elements}
+    study, series, sop_instance, sop_class = (_identity(data_set, found, tag, keyword, damage) for tag, keyword in _IDENTITY.items())
     if damage is not None:
-        _log.warning("instance %s: what follows is not searched: %s", sop_instance_uid, damage)
-    return Description(
-        study_instance_uid,
-        series_instance_uid,
-        sop_instance_uid,
-        sop_class_uid,
-        _attributes(data_set, found, encoding, sop_instance_uid),
-        locate_pixel_data(data_set, found, encoding),
+        _log.warning("instance %s: what follows is not searched: %s", sop_instance, damage)
+    encodings = _encodings(data_set, found, DEFAULT_ENCODINGS)
+    attributes: dict[str, dict[str, Any]] = {}
+    wanted = [number for number in _ATTRIBUTES if number in found]
+    for number in wanted:
+        _add_attribute(attributes, data_set, number, found[number], encoding, encodings, sop_instance)
+    description = Description(study, series, sop_instance, sop_class, attributes, locate_pixel_data(data_set, found, encoding))
+    if learning and damage is None and len(attributes) == len(wanted):
+        layouts.learn(data_set, encoding, elements, IMAGE_TAGS, ((study, series, sop_instance, sop_class), attributes, encodings))
+    return description
+
+
+def _describe_repeated(data_set: Buffer, layout: Layout, found: dict[int, RawElement], encoding: Encoding) -> Description:
+    """As `describe`, of a data set that is known but for the elements that are found."""
+    known, attributes, encodings = layout.facts
+    study, series, sop_instance, sop_class = (
+        _identity(data_set, found, tag, keyword, None) if tag in layout.differing else value
+        for (tag, keyword), value in zip(_IDENTITY.items(), known, strict=True)
     )
+    attributes = attributes.copy()
+    for number in layout.differing:
+        if number in found and number in _ATTRIBUTES:
+            _add_attribute(attributes, data_set, number, found[number], encoding, encodings, sop_instance)
+    return Description(study, series, sop_instance, sop_class, attributes, locate_pixel_data(data_set, found, encoding))
 
 
 def _identity(data_set: Buffer, found: dict[int, RawElement], tag: int, keyword: str, damage: NotUnderstood | None) -> str:
@@ -125,20 +156,32 @@ def _identity(data_set: Buffer, found: dict[int, RawElement], tag: int, keyword:
 
 def _attributes(data_set: Buffer, found: dict[int, RawElement], encoding: Encoding, sop_instance_uid: str) -> dict[str, dict[str, Any]]:
     encodings = _encodings(data_set, found, DEFAULT_ENCODINGS)
-    little = encoding.little
-    attributes = {}
-    for number, (tag, usual) in _ATTRIBUTES.items():
+    attributes: dict[str, dict[str, Any]] = {}
+    for number in _ATTRIBUTES:
         element = found.get(number)
-        if element is None:
-            continue
-        vr = element.vr
-        if vr != usual and (vr not in VRS or vr in BINARY_VRS or (vr in _TEXT_VRS and usual in _TEXT_VRS)):
-            vr = usual
-        try:
-            attributes[tag] = _attribute(data_set, element, vr, encoding, encodings, little)
-        except ValueError as error:
-            _log.warning("instance %s: attribute %s is not searched: %s", sop_instance_uid, tag, error)
+        if element is not None:
+            _add_attribute(attributes, data_set, number, element, encoding, encodings, sop_instance_uid)
     return attributes
+
+
+def _add_attribute(
+    attributes: dict[str, dict[str, Any]],
+    data_set: Buffer,
+    number: int,
+    element: RawElement,
+    encoding: Encoding,
+    encodings: tuple[str, ...],
+    sop_instance_uid: str,
+) -> None:
+    tag, usual = _ATTRIBUTES[number]
+    vr = element.vr
+    if vr != usual and (vr not in VRS or vr in BINARY_VRS or (vr in _TEXT_VRS and usual in _TEXT_VRS)):
+        vr = usual
+    try:
+        attributes[tag] = _attribute(data_set, element, vr, encoding, encodings, encoding.little)
+    except ValueError as error:
+        attributes.pop(tag, None)
+        _log.warning("instance %s: attribute %s is not searched: %s", sop_instance_uid, tag, error)
 
 
 def _attribute(
@@ -181,7 +224,7 @@ def _items(
 
 
 def _encodings(data_set: Buffer, found: dict[int, RawElement], inherited: tuple[str, ...]) -> tuple[str, ...]:
-    element = found.get(_SPECIFIC_CHARACTER_SET)
+    element = found.get(SPECIFIC_CHARACTER_SET)
     if element is None or element.undefined:
         return inherited
     return _encodings_of(bytes(data_set[element.offset : element.offset + min(element.length, 1024)]))

@@ -21,6 +21,7 @@ DEPTH_MAX = 64
 ITEM = 0xFFFEE000
 ITEM_DELIMITATION = 0xFFFEE00D
 SEQUENCE_DELIMITATION = 0xFFFEE0DD
+SPECIFIC_CHARACTER_SET = 0x00080005
 PIXEL_DATA = 0x7FE00010
 PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, PIXEL_DATA))
 
@@ -29,6 +30,8 @@ _LONG_NAMES = "OBODOFOLOVOWSQSVUCUNURUTUV"
 _SHORT_VRS = {_SHORT_NAMES[i : i + 2].encode(): _SHORT_NAMES[i : i + 2] for i in range(0, len(_SHORT_NAMES), 2)}
 _LONG_VRS = {_LONG_NAMES[i : i + 2].encode(): _LONG_NAMES[i : i + 2] for i in range(0, len(_LONG_NAMES), 2)}
 _VRS = _SHORT_VRS | _LONG_VRS
+SHORT_VRS, LONG_VRS = frozenset(_SHORT_VRS.values()), frozenset(_LONG_VRS.values())
+"""Value representations with explicit lengths of 16 and of 32 bits: the header of an element has 8 or 12 bytes (DICOM PS3.5 7.1.2)."""
 
 
 class RawElement(NamedTuple):
