@@ -1,8 +1,8 @@
 """One TCP connection, read and written by one thread: exact reads with limits on silence, bytes received where they belong.
 
-Reads that are short go through a small buffer, so that headers cost no system call of their own; long ones are received
-straight into the caller's memory. A sender with Nagle's algorithm on holds back the end of each PDU until everything before it
-is acknowledged, and Linux delays that by 40 ms and more: TCP_QUICKACK is set again after every read, because Linux forgets it.
+Long reads are received straight into the caller's memory, and what comes right behind them into a small buffer by the same system
+call, so that headers cost none of their own. A sender with Nagle's algorithm on holds back the end of each PDU until everything
+before it is acknowledged, and Linux delays that by 40 ms and more: TCP_QUICKACK is set again before every wait, because Linux forgets it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from archive.dicom.scan import Buffer
 from archive.dimse.pdu import ConnectionLost, OutOfTime
 
-BUFFER_BYTES = 8192
+BUFFER_BYTES = 16384
 PARTS_MAX = 1024
 """Pieces of memory that Linux takes in one call (IOV_MAX)."""
 
@@ -78,13 +78,14 @@ class Wire:
     def read_into(self, target: memoryview) -> None:
         """Fill `target` with the next bytes; raises as `take` does."""
         wanted = len(target)
-        filled = self._end - self._start
+        filled = min(self._end - self._start, wanted)
         if filled:
-            filled = min(filled, wanted)
             target[:filled] = self._buffer[self._start : self._start + filled]
             self._start += filled
-        while filled < wanted:
-            filled += self._receive(target[filled:], self._stall_seconds)
+        while filled < wanted:  # The buffer is empty.
+            filled += self._receive([target[filled:], self._buffer], self._stall_seconds)
+            if filled > wanted:
+                self._start, self._end, filled = 0, filled - wanted, wanted
 
     def skip(self, count: int) -> None:
         """Read `count` bytes and forget them; raises as `take` does."""
@@ -170,23 +171,23 @@ class Wire:
             self._start, self._end = 0, held
         while self._end - self._start < count:
             silence_seconds = self._idle_seconds if idle and self._end == self._start else self._stall_seconds
-            self._end += self._receive(self._buffer[self._end :], silence_seconds)
+            self._end += self._receive([self._buffer[self._end :]], silence_seconds)
 
-    def _receive(self, target: memoryview, silence_seconds: float) -> int:
-        """Receive what there is, at least one byte."""
-        if self._deadline is not None:
-            self._await_bytes(min(silence_seconds, self._deadline - time.monotonic()))
+    def _receive(self, targets: list[memoryview], silence_seconds: float) -> int:
+        """Receive what there is, at least one byte, into one piece of memory after the other."""
         try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            if self._deadline is not None:
+                self._await_bytes(min(silence_seconds, self._deadline - time.monotonic()))
             try:
-                count = self._socket.recv_into(target)
+                count = self._socket.recvmsg_into(targets)[0]
             except BlockingIOError:
                 self._await_bytes(silence_seconds - self._read_seconds)
-                count = self._socket.recv_into(target)
-            if count:
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                return count
+                count = self._socket.recvmsg_into(targets)[0]
         except OSError as error:
             raise ConnectionLost(f"connection lost: {error.strerror}") from None
+        if count:
+            return count
         raise ConnectionLost("connection closed by the peer")
 
     def _await_bytes(self, seconds: float) -> None:
