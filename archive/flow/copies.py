@@ -1,7 +1,6 @@
 """What the journal still has of objects, by length and CRC-32: places to mend a pack from, and the way back into the journal."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from archive.dicom.part10 import read_file_meta
 from archive.disk import Bytes
 from archive.errors import ArchiveError, BadInput, Damaged
 from archive.flow.home import Home
-from archive.pack.checksum import crc32
+from archive.pack.checksum import crc32, digest_of
 from archive.pack.descriptor import InstanceDescriptor, Revision
 from archive.pack.frame import HEADER_BYTES, Kind
 from archive.pack.journal import Location
@@ -73,7 +72,7 @@ def describe_again(home: Home, payload: Bytes, revision: Revision, received_us: 
         meta.length,
         len(payload),
         crc32(payload),
-        hashlib.sha256(data_set).hexdigest(),
+        digest_of(data_set),
         received_us,
         source,
         found.attributes,

@@ -1,7 +1,6 @@
 """Taking objects in: buffered or streamed, checked, journalled, fsynced, found; only then is success true (P1)."""
 
 import contextlib
-import hashlib
 import logging
 import threading
 from typing import Literal, NamedTuple
@@ -15,7 +14,7 @@ from archive.errors import Duplicate, Mismatch
 from archive.flow.home import Home
 from archive.flow.retrieve import Retrieval
 from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace
-from archive.pack.checksum import crc32
+from archive.pack.checksum import DIGEST_KIND, DIGEST_STEP_BYTES, DIGESTS, crc32
 from archive.pack.descriptor import InstanceDescriptor, Revision
 from archive.pack.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind
 from archive.pack.journal import Location
@@ -106,10 +105,10 @@ class Reception:
             source,
         )
         self._meta = write_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, ae_title)
-        self._digest = hashlib.sha256()
+        self._digest = DIGESTS[DIGEST_KIND]()
         self._pooled = ingest.buffers.take()
         self._buffer = memoryview(self._pooled if self._pooled is not None else bytearray(STREAM_BUFFER_BYTES))
-        self._used = 0
+        self._used = self._hashed = 0
         self._looked = -1
         self._large: LargeRecord | None = None
         if self._pooled is None:
@@ -132,8 +131,9 @@ class Reception:
 
     def filled(self, n: int) -> None:
         """The first `n` bytes of the last `room` are data."""
-        self._digest.update(self._buffer[self._used : self._used + n])
         self._used += n
+        if self._used - self._hashed >= DIGEST_STEP_BYTES:
+            self._hash(self._used - self._used % DIGEST_STEP_BYTES)
 
     def write(self, chunk: Bytes) -> None:
         """Both at once, by copying."""
@@ -144,12 +144,18 @@ class Reception:
             self.filled(len(room))
             view = view[len(room) :]
 
+    def _hash(self, end: int) -> None:
+        """Go on with the digest up to here."""
+        self._digest.update(self._buffer[self._hashed : end])
+        self._hashed = end
+
     def _flush(self) -> None:
+        self._hash(self._used)
         if self._large is None:
             self._start_large()
         assert self._large is not None
         self._large.write(self._buffer[: self._used])
-        self._used = 0
+        self._used = self._hashed = 0
 
     def abort(self) -> None:
         """Give everything back; nothing of the object stays."""
@@ -185,6 +191,7 @@ class Reception:
 
     def _commit_small(self) -> Accepted:
         data = self._buffer[: self._used]
+        self._hash(self._used)
         description = self._describe(data)
         known = self._known(description)
         if isinstance(known, Accepted):

@@ -1,6 +1,5 @@
 """A damaged journal segment: each record as it was, where it can be had, and back into the journal under its revision id."""
 
-import hashlib
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from archive.errors import BadInput, Damaged
 from archive.flow.copies import PIECE_BYTES, describe_again, journal_again
 from archive.flow.home import Home
 from archive.pack.bit_flip import without_flip
-from archive.pack.checksum import BLOCK_BYTES, crc32
+from archive.pack.checksum import BLOCK_BYTES, crc32, digest_of
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Revision
 from archive.pack.frame import HEADER_BYTES, RECORD_MAGIC, SEGMENT_HEADER_BYTES, Kind, RecordHeader
 from archive.pack.journal_reader import Found, Gap, scan_segment
@@ -236,7 +235,7 @@ def _mended_header(raw: bytes, epoch: bytes) -> RecordHeader | None:
 
 def _is(payload: memoryview, descriptor: InstanceDescriptor) -> bool:
     whole = (len(payload), crc32(payload)) == (descriptor.length, descriptor.crc)
-    return whole and hashlib.sha256(payload[descriptor.data_set_offset :]).hexdigest() == descriptor.digest
+    return whole and digest_of(payload[descriptor.data_set_offset :], descriptor.digest_kind) == descriptor.digest
 
 
 def _payload_without_flip(payload: memoryview, header: RecordHeader, descriptor: InstanceDescriptor) -> bytes | None:

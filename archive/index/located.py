@@ -44,7 +44,7 @@ class Located:
     crc : int
         CRC-32 of the Part 10 object.
     digest : str
-        First 32 hex digits of the SHA-256 of the data set.
+        First 32 hex digits of the digest of the data set.
     further : bool
         Another revision was known under this UID when this one came.
     pixels : dict or None

@@ -1,13 +1,38 @@
-"""CRC-32 (the polynomial of ZIP and gzip, 0xEDB88320 reflected) over whole ranges and over a fixed grid of blocks."""
+"""CRC-32 (the polynomial of ZIP and gzip, 0xEDB88320 reflected) over whole ranges and over a fixed grid of blocks; digests of objects."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
+from blake3 import blake3
 from isal import isal_zlib
 
 BLOCK_BYTES = 256 * 1024
 """The grid on which packs and large journal payloads are checked."""
 
 Bytes = bytes | bytearray | memoryview
+
+
+class Digest(Protocol):
+    """A hash that goes on."""
+
+    def update(self, data: Bytes, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
+
+
+DIGEST_KIND = "blake3"
+DIGESTS: dict[str, Callable[[], Digest]] = {DIGEST_KIND: blake3, "sha256": hashlib.sha256}
+"""Kinds of digests of objects, 32 bytes each: what is written now, and what was written before."""
+DIGEST_STEP_BYTES = 64 * 1024
+"""BLAKE3 takes pieces whose length is a multiple of this nearly three times as fast as others."""
+
+
+def digest_of(data: Bytes, kind: str = DIGEST_KIND) -> str:
+    """The digest of an object's data set, 64 hex digits."""
+    digest = DIGESTS[kind]()
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def crc32(data: Bytes, start: int = 0) -> int:

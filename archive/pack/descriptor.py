@@ -5,6 +5,7 @@ from typing import Any
 
 from archive.dicom.json import dumps, loads
 from archive.errors import Damaged
+from archive.pack.checksum import DIGEST_KIND, DIGESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class InstanceDescriptor:
     crc : int
         CRC-32 of the whole Part 10 object: the ZIP entry's own.
     digest : str
-        SHA-256 of the data set alone, 64 hex digits. Two objects are the same where it and the transfer syntax are equal.
+        Of the data set alone, 64 hex digits. Two objects are the same where it and the transfer syntax are equal.
     received_us : int
         Microseconds since 1970 UTC.
     source : str
@@ -44,6 +45,8 @@ class InstanceDescriptor:
         Where the frames lie (`archive.dicom.frames.PixelData.to_json`).
     block_crcs : list of int or None
         Of each 256 KiB of the payload, for large journal payloads only.
+    digest_kind : str
+        One of `archive.pack.checksum.DIGESTS`.
     """
 
     revision: Revision
@@ -62,6 +65,7 @@ class InstanceDescriptor:
     pixels: dict[str, Any] | None = None
     block_crcs: list[int] | None = None
     attributes_version: int = 1
+    digest_kind: str = DIGEST_KIND
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -75,7 +79,7 @@ class InstanceDescriptor:
             "data_set_offset": self.data_set_offset,
             "length": self.length,
             "crc32": f"{self.crc:08x}",
-            "sha256": self.digest,
+            self.digest_kind: self.digest,
             "received_us": self.received_us,
             "source": self.source,
             "attributes_version": self.attributes_version,
@@ -98,6 +102,7 @@ class InstanceDescriptor:
         """
         try:
             blocks = row.get("block_crcs")
+            kind = next((kind for kind in DIGESTS if kind in row), DIGEST_KIND)
             return cls(
                 Revision(row["node"], int(row["sequence"])),
                 row["study_instance_uid"],
@@ -108,13 +113,14 @@ class InstanceDescriptor:
                 int(row["data_set_offset"]),
                 int(row["length"]),
                 int(row["crc32"], 16),
-                row["sha256"],
+                row[kind],
                 int(row["received_us"]),
                 row["source"],
                 row["attributes"],
                 row.get("pixels"),
                 None if blocks is None else [int(blocks[i : i + 8], 16) for i in range(0, len(blocks), 8)],
                 int(row["attributes_version"]),
+                kind,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"a descriptor lacks or mistypes {error}") from error

@@ -36,7 +36,7 @@ STEPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("wait for the command, read it", ((Messages, "read_command"),)),
     ("begin: UIDs, bounds, file meta information", ((Ingest, "begin"),)),
     ("receive the data set", ((Messages, "read_data_set"),)),
-    ("hash (SHA-256)", ((Reception, "filled"),)),
+    ("digest (BLAKE3)", ((Reception, "_hash"),)),
     ("describe: UIDs, attributes, frames", ((Reception, "_describe"),)),
     ("index: is it known?", ((Reception, "_known"),)),
     ("CRC-32", ((flow_ingest, "crc32"),)),

@@ -1,7 +1,6 @@
 """Records, packs and disks made for the tests of what rests: small, and the same in every run."""
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from archive.dicom.json import dumps
 from archive.dicom.part10 import write_file_meta
 from archive.disk import Bytes, Disk, full_or_same
-from archive.pack.checksum import crc32
+from archive.pack.checksum import crc32, digest_of
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Revision
 from archive.pack.frame import Kind
 from archive.pack.journal import Journal, Location
@@ -60,7 +59,7 @@ def make_instance(
             len(meta),
             len(data),
             crc32(data),
-            hashlib.sha256(data_set).hexdigest(),
+            digest_of(data_set),
             1_700_000_000_000_000 + sequence,
             "dimse:TEST@127.0.0.1",
             {"00100020": {"vr": "LO", "Value": ["P1"]}} if attributes is None else attributes,

@@ -1,11 +1,12 @@
 """CRCs over whole ranges and over the grid of blocks, against zlib over the same bytes."""
 
+import hashlib
 import random
 import zlib
 
 import pytest
 
-from archive.pack.checksum import BLOCK_BYTES, BlockCrcs, crc32, crc32_of_blocks
+from archive.pack.checksum import BLOCK_BYTES, BlockCrcs, crc32, crc32_of_blocks, digest_of
 
 LENGTHS = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 17]
 
@@ -13,6 +14,11 @@ LENGTHS = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES,
 def test_it_is_the_crc_of_zip() -> None:
     assert crc32(b"123456789") == 0xCBF43926
     assert crc32(memoryview(b"6789"), crc32(b"12345")) == 0xCBF43926
+
+
+def test_digests_of_objects() -> None:
+    assert digest_of(b"") == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"  # of the paper
+    assert digest_of(memoryview(b"abc"), "sha256") == hashlib.sha256(b"abc").hexdigest()
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -12,7 +12,9 @@ from tests.pack.build import NODE_HEX, make_instance
 FULL = replace(make_instance(5).descriptor, pixels={"tag": "7FE00010", "fragments": [1, 2]}, block_crcs=[0, 1, 0xFFFFFFFF])
 
 
-@pytest.mark.parametrize("descriptor", [FULL, replace(FULL, pixels=None, block_crcs=None), replace(FULL, block_crcs=[])])
+@pytest.mark.parametrize(
+    "descriptor", [FULL, replace(FULL, pixels=None, block_crcs=None), replace(FULL, block_crcs=[]), replace(FULL, digest_kind="sha256")]
+)
 def test_an_instance_comes_back(descriptor: InstanceDescriptor) -> None:
     assert InstanceDescriptor.from_json(loads(dumps(descriptor.to_json()))) == descriptor
 

@@ -122,8 +122,8 @@ def test_a_damaged_object_is_named_and_not_written_and_the_rest_is(lay: Callable
     assert files(tmp_path / "out") == {name: data for name, data in OBJECTS.items() if name != bad}
 
 
-def test_the_digest_of_the_data_set_is_compared(lay: Callable[..., Path]) -> None:
-    other = replace(OTHER, descriptor=replace(OTHER.descriptor, digest="0" * 64))
+def test_a_sha_256_of_the_data_set_is_compared(lay: Callable[..., Path]) -> None:
+    other = replace(OTHER, descriptor=replace(OTHER.descriptor, digest="0" * 64, digest_kind="sha256"))
     done = unpack(lay(make_pack([FIRST[0], other]).data, renamed=True), exit_code=1)
     assert "1.5/1.5.1/1.5.1.5.dcm: does not match the SHA-256 of its data set" in done.stderr
     assert len(done.stdout.splitlines()) == 1
