@@ -1,6 +1,6 @@
 """Randomised power cuts: `python -m tests.crash.power_cuts --cuts 10000 --seed 1`.
 
-A story is a node with a few small objects, told by one seed: objects come, come again or changed, are packed and deleted, calls to the disk
+A story is a node with a few small objects, told by one seed: objects come, come again or changed, are packed, deleted and compacted, calls to the disk
 fail, the node stops, is killed, loses its power or its index. After each end it starts again, and has to have what it said it has. The
 whole run prints its figures; a failure prints its seed, and `--seed N --stories 1` tells that story again.
 """
@@ -80,8 +80,10 @@ def _do_something(world: World) -> None:
     if choice < 0.6:
         study, series, number = rng.randint(1, STUDIES), rng.randint(1, SERIES), rng.randint(1, NUMBERS)
         world.send(study, series, number, version=int(rng.random() < 0.15), large=rng.random() < 0.15)
-    elif choice < 0.85 or not told.live():
+    elif choice < 0.8 or not told.live():
         world.pack()
+    elif choice < 0.88:
+        world.compact()
     else:
         world.delete(rng.choice(told.live()))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from archive.errors import ArchiveError, Damaged, Exhausted, NotFound
 from archive.flow.check import verify
+from archive.flow.compaction import Compactor
 from archive.flow.deletion import Deleter
 from archive.flow.home import Home
 from archive.flow.query import Query, Search
@@ -53,7 +54,9 @@ class World:
 
     def __init__(self, data: Path, rng: random.Random) -> None:
         self.data, self.rng = data, rng
-        self.settings = settings_of(data, deletion={"allowed": True}, packer={"pack_bytes_target": 1 << 20})
+        self.settings = settings_of(
+            data, deletion={"allowed": True}, packer={"pack_bytes_target": 1 << 20}, compaction={"grace_seconds": 0}
+        )
         self.disk = SimulatedDisk(rng)
         self._cutter = CommitCutter(self.disk, rng)
         self.told = Told()
@@ -156,6 +159,10 @@ class World:
             self.told.deleted[one] = self.told.kept.pop(one)
             self.told.unsure.discard(one)
         self.told.perhaps = [one for one in self.told.perhaps if one.sop_instance_uid != uid]
+
+    def compact(self) -> None:
+        """Packs are joined, deleted bytes left out, old packs deleted."""
+        Compactor(self.life.home, self.life.packer).compact()
 
     def fail_some(self) -> None:
         """Calls to come fail."""
