@@ -1,7 +1,7 @@
 """Deleting instances, series and studies: a sequenced, fsynced record in the journal that names revision ids, then in a pack.
 
-The steps: the record is fsynced; it is noted as waiting to be packed; the index of packs lets go of what it names; so does the index of
-what is pending. `docs/recovery.md` says what start-up does about a cut between any two of them. Bytes stay where they are until
+The steps: the record is fsynced; the index of packs lets go of what it names; the deletion is noted as waiting to be packed; the index of
+what is pending lets go. `docs/recovery.md` says what start-up does about a cut between any two of them. Bytes stay where they are until
 compaction leaves them out.
 """
 
@@ -15,6 +15,7 @@ from archive.dicom.uid import check_uid
 from archive.errors import BadInput, NotFound, WrongUse
 from archive.flow.home import Home
 from archive.flow.series_view import series_of_study
+from archive.flow.voiding import settle_refused, void_on_error
 from archive.index.located import Located, SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, Revision
@@ -116,17 +117,21 @@ class Deleter:
         deletion = Deletion(Revision(self._home.identity.node, journal.next_sequence()), now_us(), source, chunk)
         appended = journal.append_small(Kind.DELETION, deletion.revision.sequence, dumps(deletion.to_json()))
         try:
-            journal.sync(appended)
-            with self._pending.environment.writing() as t:
-                self._pending.add_deletion(t, appended.location, deletion)
-            with self._packed.environment.writing() as t:
-                self._writer.delete(t, deletion)
-            sequences = [revision.sequence for revision, _ in chunk if revision.node == self._home.identity.node]
-            for start in range(0, len(sequences), PENDING_BATCH):
-                with self._pending.environment.writing() as t:
-                    self._pending.remove(t, sequences[start : start + PENDING_BATCH])
-        finally:
+            with void_on_error(self._home, appended.location.segment, deletion.revision.sequence):
+                journal.sync(appended)
+                with self._packed.environment.writing() as t:
+                    self._writer.delete(t, deletion)
+        except BaseException:
             journal.done(appended)
+            raise
+        # There is no way back any more. An error from here on leaves the segment open, so that the next start does the rest.
+        with self._pending.environment.writing() as t:
+            self._pending.add_deletion(t, appended.location, deletion)
+        sequences = [revision.sequence for revision, _ in chunk if revision.node == self._home.identity.node]
+        for start in range(0, len(sequences), PENDING_BATCH):
+            with self._pending.environment.writing() as t:
+                self._pending.remove(t, sequences[start : start + PENDING_BATCH])
+        journal.done(appended)
 
     # --- what a UID names
 
@@ -135,6 +140,7 @@ class Deleter:
             raise WrongUse("deletion is off: set deletion.allowed = true")
         for uid in uids:
             check_uid(uid, "UID")
+        settle_refused(self._home)
         return [self._named(uid) for uid in dict.fromkeys(uids)]
 
     def _named(self, uid: str) -> tuple[Doomed, list[Located]]:

@@ -13,6 +13,7 @@ from archive.disk import Bytes
 from archive.errors import Duplicate, Mismatch
 from archive.flow.home import Home
 from archive.flow.retrieve import Retrieval
+from archive.flow.voiding import refuse, settle_refused, void_on_error
 from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace
 from archive.pack.checksum import DIGEST_KIND, DIGEST_STEP_BYTES, DIGESTS, crc32
 from archive.pack.descriptor import InstanceDescriptor, Revision
@@ -202,8 +203,9 @@ class Reception:
         encoded = dumps(descriptor.to_json())
         appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, encoded)
         try:
-            journal.sync(appended)
-            return self._publish(appended.location, descriptor, encoded, known)
+            with void_on_error(self._home, appended.location.segment, descriptor.revision.sequence):
+                journal.sync(appended)
+                return self._publish(appended.location, descriptor, encoded, known)
         finally:
             journal.done(appended)
 
@@ -221,11 +223,13 @@ class Reception:
             return known
         descriptor = self._descriptor(description, self._large.length, crc, block_crcs)
         encoded = dumps(descriptor.to_json())
-        offset = self._large.commit(Kind.INSTANCE, descriptor.revision.sequence, crc, encoded)
+        large, sequence = self._large, descriptor.revision.sequence
         try:
-            return self._publish(Location(self._large.number, offset), descriptor, encoded, known)
+            with void_on_error(self._home, large.number, sequence):
+                offset = large.commit(Kind.INSTANCE, sequence, crc, encoded)
+                return self._publish(Location(large.number, offset), descriptor, encoded, known)
         finally:
-            self._large.seal()
+            large.seal()
 
     def _describe(self, data: Bytes) -> Description:
         found = describe(data, self._syntax, self._home.settings.limits.inflated_bytes_max)
@@ -243,7 +247,9 @@ class Reception:
         pending = self._home.index.pending
         self._looked = self._home.index.packed.environment.last_transaction()
         with pending.environment.reading() as t:
-            aside = pending.aside(t)
+            aside, refused = pending.aside(t), pending.refused(t)
+        if refused:
+            settle_refused(self._home)
         digest = self._digest.hexdigest()[:DIGEST_CHARACTERS]
         known: list[Located] = []
         same: list[Located] = []
@@ -251,7 +257,7 @@ class Reception:
             (same if (other.digest, other.transfer_syntax_uid) == (digest, self._syntax) else known).append(other)
         for other in same:
             packed = isinstance(other.place, PackPlace)
-            if not packed and other.revision.sequence in aside:
+            if not packed and (other.revision.sequence in aside or self._is_deleted(other.revision)):
                 continue
             if self._ingest.retrieval.can_be_read(other):
                 return Accepted(other.revision, "same")
@@ -284,16 +290,35 @@ class Reception:
             block_crcs,
         )
 
+    def _is_deleted(self, revision: Revision) -> bool:
+        """A deletion that was cut short by an error may have left it among what waits; it is gone with the next start."""
+        packed = self._home.index.packed
+        with packed.environment.reading() as t:
+            return packed.is_revision_deleted(t, revision)
+
     def _publish(self, location: Location, descriptor: InstanceDescriptor, encoded: bytes, known: list[Located]) -> Accepted:
         """Make it findable; the same object that came on another association meanwhile stays the only one."""
+        needless: list[tuple[int, int]] = []
+        accepted = self._add(location, descriptor, encoded, known, needless)
+        if accepted.revision != descriptor.revision:
+            needless.append((location.segment, descriptor.revision.sequence))
+        if needless:
+            refuse(self._home, *needless)
+        return accepted
+
+    def _add(
+        self, location: Location, descriptor: InstanceDescriptor, encoded: bytes, known: list[Located], needless: list[tuple[int, int]]
+    ) -> Accepted:
+        """The records that it takes the place of go into `needless`."""
         pending = self._home.index.pending
         with pending.environment.writing() as t:
             others, aside = pending.find(t, descriptor.sop_instance_uid), pending.aside(t)
             for other in [o for o in others if same_object(o.descriptor, descriptor)]:
-                if other.descriptor.revision.sequence not in aside:
+                if other.descriptor.revision.sequence not in aside and not self._is_deleted(other.descriptor.revision):
                     return Accepted(other.descriptor.revision, "same")
-                pending.remove(t, [other.descriptor.revision.sequence])  # Its copy is damaged: this one takes its place.
+                pending.remove(t, [other.descriptor.revision.sequence])  # Damaged, or deleted: this one takes its place.
                 others.remove(other)
+                needless.append((other.location.segment, other.descriptor.revision.sequence))
             for found in self._packed_meanwhile(descriptor.sop_instance_uid, known):
                 if same_as_located(descriptor, found):
                     return Accepted(found.revision, "same")

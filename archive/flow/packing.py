@@ -24,6 +24,7 @@ from archive.flow.housekeeping import Housekeeping
 from archive.flow.identity import Identity
 from archive.flow.pack_content import Content, prepare, read_pending
 from archive.flow.portions import order_in_pack, portions
+from archive.flow.voiding import forget_voids
 from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import Pending, SeriesState
@@ -312,6 +313,7 @@ class Packer:
 
     def release_segments(self) -> int:
         """Give back journal segments that hold nothing that waits; returns how many."""
+        forget_voids(self._home)
         released = 0
         for number in self._home.journal.sealed():
             with self._pending.environment.reading() as t:

@@ -19,9 +19,10 @@ from archive.flow.home import Home, sole_writer
 from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
 from archive.flow.retrieve import Retrieval
+from archive.flow.voiding import void_sequences
 from archive.index.environment import Transaction
 from archive.index.packed_writer import PackedWriter
-from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
+from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Void
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
 
@@ -101,6 +102,8 @@ class _Recovery:
         self._retrieval = Retrieval(home)
         self._report = RecoveryReport(left_over=left_over)
         self._last_sequence = self._last_segment = 0
+        self._segments: set[int] = set()
+        self._void: set[int] = set()
 
     def run(self) -> RecoveryReport:
         home, report = self._home, self._report
@@ -108,6 +111,8 @@ class _Recovery:
         report.left_over += home.journal.delete_left_over()
         self._settle_tier()
         segments = list(home.journal.segments())
+        self._segments = {number for number, _ in segments}
+        self._void = void_sequences(segments)
         for number, path in segments:
             self._take_deletions(number, path)
         held = [number for number, path in segments if self._scan(number, path)]
@@ -144,10 +149,10 @@ class _Recovery:
     def _take_deletions(self, number: int, path: Path) -> None:
         """Before any instance: what was sent again after its deletion must not be taken for the copy that is deleted."""
         try:
-            found = list(scan_segment(number, path, lambda _: True, only=Kind.DELETION))
+            found = list(scan_segment(number, path, lambda _: True, only=(Kind.DELETION,)))
         except Damaged:
             return  # Said by `_scan`.
-        whole = [item for item in found if isinstance(item, Found) and not item.damage]
+        whole = [item for item in found if isinstance(item, Found) and not item.damage and item.header.sequence not in self._void]
         if whole:
             self._sync(path)
         for item in whole:
@@ -207,6 +212,8 @@ class _Recovery:
             return True
         header = item.header
         self._last_sequence = max(self._last_sequence, header.sequence)
+        if header.sequence in self._void:
+            return False
         if header.kind == Kind.INSTANCE:
             return self._take_instance(t, packed, item)
         if header.kind == Kind.END:
@@ -223,6 +230,10 @@ class _Recovery:
             return True
         if header.kind == Kind.DELETION:
             return not self._packed.is_deletion_known(packed, Deletion.from_json(loads(item.payload)).revision)
+        if header.kind == Kind.VOID:
+            void = Void.from_bytes(item.payload)
+            self._pending.add_void(t, item.location, header.sequence, void)
+            return void.is_needed(item.location.segment, self._segments)
         if header.flags & FLAG_MUST_UNDERSTAND:
             raise UnknownFormat(
                 f"journal record {header.sequence} is of kind {header.kind}, which this program must understand and does not"

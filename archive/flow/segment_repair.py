@@ -11,10 +11,11 @@ from archive.disk import Bytes
 from archive.errors import BadInput, Damaged
 from archive.flow.copies import PIECE_BYTES, describe_again, journal_again
 from archive.flow.home import Home
+from archive.flow.voiding import void_sequences
 from archive.pack.bit_flip import without_flip
 from archive.pack.checksum import BLOCK_BYTES, crc32, digest_of
-from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Revision
-from archive.pack.frame import HEADER_BYTES, RECORD_MAGIC, SEGMENT_HEADER_BYTES, Kind, RecordHeader
+from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Revision, Void
+from archive.pack.frame import FLAG_MUST_UNDERSTAND, HEADER_BYTES, RECORD_MAGIC, SEGMENT_HEADER_BYTES, Kind, RecordHeader
 from archive.pack.journal_reader import Found, Gap, scan_segment
 
 ONE_BIT_BYTES_MAX = 64 << 20
@@ -57,6 +58,7 @@ class SegmentRepair:
 
     def __init__(self, home: Home, number: int, path: Path) -> None:
         self._home, self.number, self._path = home, number, path
+        self._void = void_sequences(home.journal.segments())
 
     def salvage(self) -> Salvage:
         out = Salvage()
@@ -74,7 +76,7 @@ class SegmentRepair:
                 if isinstance(item, Gap):
                     last = position == len(items) - 1
                     self._take_gap(out, view, item, epoch or bytes(view[16:32]), last)
-                elif item.header.kind != Kind.END:
+                elif item.header.kind != Kind.END and item.header.sequence not in self._void:
                     self._take(out, view, item)
         return out
 
@@ -171,15 +173,17 @@ class SegmentRepair:
     def put_back(self, records: list[Record]) -> None:
         """What is still needed of them, durable in other segments when this returns."""
         home = self._home
+        void = self._void.union(*(Void.from_bytes(r.payload).sequences for r in records if r.kind == Kind.VOID and r.payload))
         with self._mapped() as view:
             for record in records:
-                if not self._is_needed(record):
+                if record.sequence in void or not self._is_needed(record):
                     continue
                 if record.descriptor is not None:
                     journal_again(home, record.descriptor, _pieces(view, record))
                     continue
                 assert record.payload is not None
-                appended = home.journal.append_small(record.kind, record.sequence, record.payload)
+                flags = FLAG_MUST_UNDERSTAND if record.kind == Kind.VOID else 0
+                appended = home.journal.append(record.kind, record.sequence, [record.payload], crc32(record.payload), b"", flags)
                 try:
                     home.journal.sync(appended)
                 finally:

@@ -2,18 +2,18 @@
 
 Tables: `records` sequence -> place and descriptor; `uids` hash of SOP Instance UID -> sequences; `series` study and series ->
 sequences; `states` study and series -> first and last arrival, bytes, count; `segments` segment and sequence -> nothing;
-`deletions`, `plans`, `set_aside` by number; `totals`.
+`deletions`, `plans`, `voids`, `set_aside` by number; `refused` segment and sequence -> nothing; `totals`.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from archive.dicom.json import dumps, loads
 from archive.index.environment import Environment, Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located, SeriesKey, hash_uid
-from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
+from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Void
 from archive.pack.journal import Location
 
 TABLES = {
@@ -24,6 +24,8 @@ TABLES = {
     "segments": False,
     "deletions": False,
     "plans": False,
+    "voids": False,
+    "refused": False,
     "set_aside": False,
     "totals": False,
 }
@@ -113,6 +115,18 @@ class PendingIndex:
         t.put("plans", _NUMBER.pack(sequence), _PLACE.pack(*location, 0) + plan.to_bytes())
         t.put("segments", _PAIR.pack(location.segment, sequence), b"")
 
+    def refuse(self, t: Transaction, records: Iterable[tuple[int, int]]) -> None:
+        """Records (segment and sequence) that are written and not to be taken in; no void record names them yet."""
+        for pair in records:
+            t.put("refused", _PAIR.pack(*pair), b"")
+
+    def add_void(self, t: Transaction, location: Location, sequence: int, void: Void) -> None:
+        """A durable void record; what it names is refused for good."""
+        t.put("voids", _NUMBER.pack(sequence), _PLACE.pack(*location, 0) + void.to_bytes())
+        t.put("segments", _PAIR.pack(location.segment, sequence), b"")
+        for pair in void.voided:
+            t.delete("refused", _PAIR.pack(*pair))
+
     def remove(self, t: Transaction, sequences: list[int]) -> None:
         """These are packed and committed, or void: they are found elsewhere now."""
         for sequence in sequences:
@@ -137,7 +151,7 @@ class PendingIndex:
             self._count(t, -1, -d.length)
 
     def remove_small(self, t: Transaction, table: str, sequences: list[int]) -> None:
-        """Deletions or plans that are done with."""
+        """Deletions, plans or void records that are done with."""
         for sequence in sequences:
             value = t.get(table, _NUMBER.pack(sequence))
             if value is not None:
@@ -225,6 +239,16 @@ class PendingIndex:
     def plans(self, t: Transaction) -> list[tuple[int, Plan]]:
         """Plans that are not done with, each with its own sequence."""
         return [(_NUMBER.unpack(k)[0], Plan.from_bytes(v[_PLACE.size :])) for k, v in t.scan("plans")]
+
+    def refused(self, t: Transaction) -> list[tuple[int, int]]:
+        """Segment and sequence of records that were refused and are not void yet."""
+        return [_PAIR.unpack(key) for key, _ in t.scan("refused")]
+
+    def voids(self, t: Transaction) -> Iterator[tuple[int, Location, Void]]:
+        """Void records that are needed yet, each with its own sequence and place."""
+        for key, value in t.scan("voids"):
+            segment, offset, _ = _PLACE.unpack_from(value)
+            yield _NUMBER.unpack(key)[0], Location(segment, offset), Void.from_bytes(value[_PLACE.size :])
 
     def aside(self, t: Transaction) -> dict[int, str]:
         """Sequences that are set aside, and why."""

@@ -154,6 +154,34 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Void:
+    """Records that were written and refused, so that nobody takes them in.
+
+    Attributes
+    ----------
+    voided : list of (int, int)
+        Segment and sequence of each.
+    """
+
+    voided: list[tuple[int, int]]
+
+    @property
+    def sequences(self) -> set[int]:
+        return {sequence for _, sequence in self.voided}
+
+    def is_needed(self, own: int, segments: set[int]) -> bool:
+        """Whether any of these segments holds what it voids; its own goes with it."""
+        return any(segment != own and segment in segments for segment, _ in self.voided)
+
+    def to_bytes(self) -> bytes:
+        return dumps({"voided": self.voided})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Void":
+        return cls([(segment, sequence) for segment, sequence in loads(data)["voided"]])
+
+
+@dataclass(frozen=True, slots=True)
 class Deletion:
     """Objects that are deleted, by revision id, so that their order against a re-send is never guessed.
 

@@ -37,10 +37,17 @@ class Location(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A record that is written; durable once `Journal.sync` of it has returned."""
+    """A record that is written, as far as the disk took it; durable once `Journal.sync` of it has returned.
+
+    Attributes
+    ----------
+    failed : Exception or None
+        The write failed: all of it may be there all the same.
+    """
 
     location: Location
     segment: Segment
+    failed: Exception | None = None
 
 
 class Journal:
@@ -120,23 +127,45 @@ class Journal:
 
     # --- writing
 
-    def append(self, kind: int, sequence: int, payload: Sequence[Bytes], payload_crc: int, descriptor: bytes, flags: int = 0) -> Appended:
+    def append(
+        self,
+        kind: int,
+        sequence: int,
+        payload: Sequence[Bytes],
+        payload_crc: int,
+        descriptor: bytes,
+        flags: int = 0,
+        *,
+        behind: int = 0,
+    ) -> Appended:
         """Write one record into the current segment, or into a new one where it does not fit.
+
+        A write that fails is told by `sync`: of what may be on the disk somebody has to know the place.
+
+        Parameters
+        ----------
+        behind : int
+            Number of a segment: the record goes into this one or a later one.
 
         Raises
         ------
         Exhausted
-            The disk is full.
+            The disk is full: nothing is written.
         """
         with self._lock:
             while True:
-                if self._segment is None or self._segment.syncer.failed:
+                if self._segment is None or self._segment.syncer.failed or self._segment.header.number < behind:
                     self._seal()
                     self._segment = self._start(sum(len(p) for p in payload) + len(descriptor))
-                offset = self._segment.append(kind, flags, sequence, payload, payload_crc, descriptor)
-                if offset is not None:
-                    self._segment.hold()
-                    return Appended(Location(self._segment.header.number, offset), self._segment)
+                segment, failed = self._segment, None
+                location = Location(segment.header.number, segment.end)
+                try:
+                    fits = segment.append(kind, flags, sequence, payload, payload_crc, descriptor) is not None
+                except (Exhausted, OSError) as error:
+                    fits, failed = True, error
+                if fits:
+                    segment.hold()
+                    return Appended(location, segment, failed)
                 self._seal()
 
     def sync(self, appended: Appended) -> None:
@@ -145,8 +174,10 @@ class Journal:
         Raises
         ------
         Exhausted
-            The disk failed; the segment is never written to again.
+            The disk failed; a segment whose sync failed is never written to again.
         """
+        if appended.failed is not None:
+            raise appended.failed
         appended.segment.syncer.sync()
 
     def done(self, appended: Appended) -> None:
@@ -294,6 +325,10 @@ class Journal:
             if (m := _NAME.match(name))
         }
         yield from sorted(found.items())
+
+    def sync_released(self) -> None:
+        """Segments that were released are so for certain."""
+        self.disk.sync_folder(self._sealed)
 
     def spares(self) -> Iterator[tuple[int, Path]]:
         """Released segments; they still hold what they held until they live again."""

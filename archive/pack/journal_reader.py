@@ -155,7 +155,7 @@ def scan_segment(
     path: Path,
     payload_wanted: Callable[[int], bool],
     disk: Disk = LOCAL_DISK,
-    only: int | None = None,
+    only: tuple[int, ...] = (),
     epoch: bytes | None = None,
 ) -> Iterator[Found | Gap]:
     """All records of the segment's present life, in order; damage is stepped over and named, never the end of the walk.
@@ -164,8 +164,8 @@ def scan_segment(
     ----------
     payload_wanted : callable
         Of the kind: whether `Found.payload` is filled (up to 1 MiB).
-    only : int, optional
-        A kind: of other records nothing but the header is read.
+    only : tuple of int
+        Kinds: of other records nothing but the header is read.
     epoch : bytes, optional
         Of the life that is looked for, where the segment's own header is damaged.
 
@@ -187,7 +187,7 @@ def scan_segment(
         life = segment.epoch if segment else epoch
         assert life is not None
         mapped = disk.map_read(fd, size)
-        for start in range(0, size if only is None else 0, POPULATE_BYTES):
+        for start in range(0, 0 if only else size, POPULATE_BYTES):
             populate(mapped, start, POPULATE_BYTES)
         with memoryview(mapped) as view:
             yield from _walk(number, mapped, view, life, payload_wanted, only)
@@ -198,11 +198,11 @@ def scan_segment(
 
 
 def _walk(
-    number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payload_wanted: Callable[[int], bool], only: int | None
+    number: int, mapped: mmap.mmap, view: memoryview, epoch: bytes, payload_wanted: Callable[[int], bool], only: tuple[int, ...]
 ) -> Iterator[Found | Gap]:
     at, size = SEGMENT_HEADER_BYTES, len(view)
     while at + HEADER_BYTES <= size:
-        if only is not None:
+        if only:
             populate(mapped, at, HEADER_BYTES)
         header = RecordHeader.unpack(view[at : at + HEADER_BYTES], epoch)
         if header is None or at + header.descriptor_offset + header.descriptor_length > size:
@@ -216,7 +216,7 @@ def _walk(
             yield Gap(Location(number, at), found - at)
             at = found
             continue
-        if only not in (None, header.kind):
+        if only and header.kind not in only:
             at += header.total_length
             continue
         begin = at + HEADER_BYTES

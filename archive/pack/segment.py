@@ -32,7 +32,7 @@ class Syncer:
         self._condition = threading.Condition()
         self._started = self._done = 0
         self._running = False
-        self.failed: OSError | None = None
+        self.failed: Exception | None = None
 
     def sync(self) -> None:
         """What the caller has written before is durable when this returns."""
@@ -40,7 +40,7 @@ class Syncer:
             wanted = self._started + 1
             while self._done < wanted:
                 if self.failed:
-                    raise Exhausted(f"the journal could not be synced: {self.failed.strerror}") from self.failed
+                    raise Exhausted(f"the journal could not be synced: {self.failed}") from self.failed
                 if self._running:
                     self._condition.wait()
                     continue
@@ -50,10 +50,10 @@ class Syncer:
 
     def _run(self, turn: int) -> None:
         self._condition.release()
-        error: OSError | None = None
+        error: Exception | None = None
         try:
             self._disk.sync(self._fd)
-        except OSError as raised:
+        except (OSError, Exhausted) as raised:
             error = raised
         finally:
             self._condition.acquire()
@@ -199,8 +199,9 @@ class LargeRecord:
         return offset
 
     def seal(self) -> None:
-        """The committed record can be found, so that the packer may release its segment once it is packed."""
-        self._disk.rename(self._opened, self._sealed)
+        """The committed record can be found, or is void: the packer may release its segment once it is packed."""
+        if self._committed:
+            self._disk.rename(self._opened, self._sealed)
 
     def close(self) -> None:
         """Give the file back; without `commit` nothing of it stays."""

@@ -1,8 +1,8 @@
 """Randomised power cuts: `python -m tests.crash.power_cuts --cuts 10000 --seed 1`.
 
-A story is a node with a few small objects, told by one seed: objects come, come again or changed, are packed, deleted and compacted, calls to the disk
-fail, the node stops, is killed, loses its power or its index. After each end it starts again, and has to have what it said it has. The
-whole run prints its figures; a failure prints its seed, and `--seed N --stories 1` tells that story again.
+A story is a node with a few small objects, told by one seed: objects come, come again or changed, are packed, deleted and compacted,
+calls to the disk fail, the node stops, is killed, loses its power or its index. After each end it starts again, and has to have what
+it said it has. The whole run prints its figures; a failure prints its seed, and `--seed N --stories 1` tells that story again.
 """
 
 import argparse

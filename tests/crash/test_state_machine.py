@@ -102,6 +102,6 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_node_and_the_dictionary_agree() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     )
