@@ -40,7 +40,7 @@ class Syncer:
             wanted = self._started + 1
             while self._done < wanted:
                 if self.failed:
-                    raise Exhausted(f"the journal could not be synced: {self.failed}") from self.failed
+                    raise Exhausted(f"the journal could not be synced: {getattr(self.failed, 'strerror', self.failed)}") from self.failed
                 if self._running:
                     self._condition.wait()
                     continue

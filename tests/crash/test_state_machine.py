@@ -1,13 +1,21 @@
-"""A node against a dictionary: whatever is pushed, packed, deleted, compacted, killed, cut off and lost, in any order, the two agree."""
+"""A node against a dictionary: whatever is pushed, packed, deleted, compacted, killed, cut off and lost, in any order, the two agree.
 
+A short run is a test; a long one is `python -m tests.crash.test_state_machine --examples 2000 --seed 1`.
+"""
+
+import argparse
 import logging
 import random
 import shutil
+import sys
 import tempfile
+import time
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -15,25 +23,42 @@ from tests.crash.world import NUMBERS, SERIES, STUDIES, World
 
 
 class Machine(RuleBasedStateMachine):
-    """Hypothesis chooses what happens and shortens what fails; the disk's own choices come from a seed that it prints."""
+    """Hypothesis chooses what happens and shortens what fails; the disk's own choices come from a number that it prints."""
 
-    @initialize(seed=st.integers(0, 1 << 32))
-    def begin(self, seed: int) -> None:
+    counts: ClassVar[Counter[str]] = Counter()
+
+    @initialize(chance=st.integers(0, 1 << 32))
+    def begin(self, chance: int) -> None:
         logging.disable(logging.CRITICAL)
         memory = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(prefix="machine-", dir=memory if memory.is_dir() else None))
-        self.world = World(self.folder / "data", random.Random(seed))
+        self.world = World(self.folder / "data", random.Random(chance))
         self.world.start()
 
     def teardown(self) -> None:
         logging.disable(logging.NOTSET)
         if hasattr(self, "world"):
             try:
+                self.world.disk.forget_failures()
                 self.world.stop()
                 self.world.check_at_rest()
+                self._count()
             finally:
                 self.world.stop()
                 shutil.rmtree(self.folder)
+
+    def _count(self) -> None:
+        world = self.world
+        self.counts.update(
+            {
+                "stories": 1,
+                "acknowledged": len(world.told.kept) + len(world.told.deleted),
+                "deleted": len(world.told.deleted),
+                "power cuts": world.cuts,
+                "kills": world.kills,
+                "failed calls": world.disk.failures,
+            }
+        )
 
     @rule(
         study=st.integers(1, STUDIES),
@@ -75,12 +100,13 @@ class Machine(RuleBasedStateMachine):
                 self.world.tolerant(lambda: self.world.delete(live[0]))
             elif then == "start":
                 self.world.stop()
-                self.world.start()
+                self.world.tolerant(self.world.start)
             else:
                 self.world.tolerant(self.world.compact if then == "compact" else self.world.pack)
 
         if not self.world.until_cut(calls, act, power=power):
             self.world.die(power=power)
+        self.world.disk.forget_failures()
         self.world.start()
         self.world.check()
 
@@ -91,6 +117,7 @@ class Machine(RuleBasedStateMachine):
         self.world.stop()
         if index:
             self.world.lose_index()
+            self.counts["indexes lost"] += 1
         self.world.start()
         self.world.check()
 
@@ -99,9 +126,36 @@ class Machine(RuleBasedStateMachine):
         self.world.check()
 
 
+def run(examples: int, steps: int, chance: int | None = None) -> Counter[str]:
+    """So many random stories; what happened in all of them."""
+    Machine.counts.clear()
+    machine = Machine if chance is None else seed(chance)(Machine)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)),
+    )
+    return Machine.counts
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_node_and_the_dictionary_agree() -> None:
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
-    )
+    counts = run(examples=150, steps=25)
+    assert min(counts[what] for what in ("acknowledged", "deleted", "power cuts", "kills", "failed calls", "indexes lost")) > 10, counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    started = time.monotonic()
+    counts = run(options.examples, options.steps, options.seed)
+    print(f"seed {options.seed}, up to {options.steps} steps each: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(f"node and dictionary agree; {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

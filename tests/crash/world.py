@@ -271,5 +271,6 @@ class World:
         self._cutter = CommitCutter(self.disk, self.rng)
 
     def lose_index(self) -> None:
-        """While nothing runs."""
-        shutil.rmtree(self.data / "index", ignore_errors=True)
+        """While nothing runs; and all else that may be deleted then."""
+        for name in ("index", "pool", "derived"):
+            shutil.rmtree(self.data / name, ignore_errors=True)
