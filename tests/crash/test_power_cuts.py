@@ -21,9 +21,13 @@ def test_power_cuts() -> None:
     assert min(counts[what] for what in ("kills", "failed calls", "acknowledged", "deleted", "flipped bits")) > 0
 
 
-@pytest.mark.parametrize("seed", [20037])
+@pytest.mark.parametrize("seed", [20037, 50066, 70148, 300316])
 def test_stories_that_went_wrong_once(seed: int, tmp_path: Path) -> None:
-    """20037: a pack was believed whose name was not durable, since its writer was killed before it synced the folder."""
+    """Each is a defect that was mended.
+
+    20037: a pack was believed whose name was not durable, since its writer was killed before it synced the folder. 50066: a deletion that
+    had failed was done by the next start. 70148: a refused object was taken in. 300316: records went on behind one whose sync had failed.
+    """
     tell(seed, tmp_path, Counter())
 
 
@@ -38,14 +42,9 @@ def no(*_: object) -> bool:
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "success is sent before the journal is synced": lambda patch: patch.setattr(Journal, "sync", nothing),
     "a new segment's name is not synced": lambda patch: patch.setattr(SimulatedDisk, "sync_folder", nothing),
-    "what recovery believes is not synced": lambda patch: patch.setattr(_Recovery, "_sync", nothing),
     "deletions in the journal are forgotten": lambda patch: patch.setattr(_Recovery, "_take_deletions", nothing),
     "deletions in packs are forgotten": lambda patch: patch.setattr(PackedIndex, "is_revision_deleted", no),
 }
-
-
-FIRST_SEEDS = {"what recovery believes is not synced": 200}
-"""Of stories in which it matters; 0 where it soon does."""
 
 
 @pytest.mark.slow
@@ -53,6 +52,6 @@ FIRST_SEEDS = {"what recovery believes is not synced": 200}
 def test_a_broken_node_is_found_out(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     BROKEN[how](monkeypatch)
     with pytest.raises((AssertionError, Exception)) as found:
-        for seed in range(FIRST_SEEDS.get(how, 0), FIRST_SEEDS.get(how, 0) + 60):
+        for seed in range(60):
             tell(seed, tmp_path / str(seed), Counter())
     assert any("seed " in note for note in found.value.__notes__)
