@@ -54,8 +54,8 @@ class DataNodes:
         return connection, quote(f"{parts.path}?{parts.query}".encode("latin-1"), safe=ASCII)
 
     @contextlib.contextmanager
-    def get(self, location: str) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a GET, its body not read yet; whoever reads it counts, for a body that is cut short raises nothing.
+    def get(self, location: str) -> Iterator["Body"]:
+        """What answers a GET, not read yet; whoever reads it counts, for a body that is cut short raises nothing.
 
         Raises
         ------
@@ -64,12 +64,13 @@ class DataNodes:
         """
         connection, target = self._connect(location)
         try:
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            sock = connection.sock
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             connection.request("GET", target)
             with connection.getresponse() as answer:
                 if answer.status != http.client.OK:
                     raise _refusal(location, answer)
-                yield answer
+                yield Body(sock, answer)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"DataNode {urlsplit(location).netloc}: {_text(error)}") from error
         finally:
@@ -116,6 +117,43 @@ class DataNodes:
             raise
         finally:
             connection.close()
+
+
+class Body:
+    """What a DataNode answers, read from its socket in large pieces.
+
+    A DataNode writes 8 KiB at a time. To wake a reader for each of them costs both sides more than the bytes do, so the kernel is told
+    how many are waited for.
+
+    Attributes
+    ----------
+    length : int or None
+        As the DataNode says it.
+    """
+
+    def __init__(self, sock: socket.socket, answer: http.client.HTTPResponse) -> None:
+        self.length = answer.length
+        self._sock, self._answer, self._begun = sock, answer, False
+
+    def read(self, length: int) -> bytes:
+        """Up to so many bytes, for short answers."""
+        return self._answer.read(length)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer; how many bytes there were, fewer only where no more come."""
+        got = 0
+        if not self._begun:
+            self._begun = True
+            first = self._answer.read1(len(buffer))  # What came together with the headers lies in a buffer of its own.
+            got = len(first)
+            buffer[:got] = first
+        while got < len(buffer):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(buffer) - got)
+            came = self._sock.recv_into(buffer[got:])
+            if not came:
+                break
+            got += came
+        return got
 
 
 def _send(sock: socket.socket, chunks: Iterable[Bytes]) -> OSError | None:

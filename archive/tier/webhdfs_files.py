@@ -1,7 +1,6 @@
 """Files of an HDFS: what NameNodes and DataNodes do together, and what became of it where an answer is in doubt."""
 
 import contextlib
-import http.client
 import itertools
 import json
 import threading
@@ -13,7 +12,7 @@ from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import Damaged, NotFound, Unavailable
 from archive.tier.webhdfs_answers import Block, Checksum, FileStatus
-from archive.tier.webhdfs_datanodes import LET_GO_SECONDS, DataNodes
+from archive.tier.webhdfs_datanodes import LET_GO_SECONDS, Body, DataNodes
 from archive.tier.webhdfs_locations import Locations
 from archive.tier.webhdfs_namenodes import NameNodes
 
@@ -93,8 +92,8 @@ class HdfsFiles:
         while True:
             location = self._name_nodes.ask("GETFILECHECKSUM", path, self._settings.write_patience_seconds).location
             try:
-                with self._data_nodes.get(location) as answer, _understood(path):
-                    return Checksum.from_json(json.loads(answer.read(ANSWER_BYTES_MAX))["FileChecksum"])
+                with self._data_nodes.get(location) as body, _understood(path):
+                    return Checksum.from_json(json.loads(body.read(ANSWER_BYTES_MAX))["FileChecksum"])
             except Unavailable:
                 failures += 1
                 if failures >= FAILURES_MAX and time.monotonic() > until:
@@ -185,11 +184,11 @@ class HdfsFiles:
             location, begin = known, offset
             try:
                 location = known or self._locate("OPEN", path, 0.0, excluded, offset=offset, length=end - offset)
-                with self._data_nodes.get(location) as answer:
-                    _check_length(answer, end - offset)
+                with self._data_nodes.get(location) as body:
+                    _check_length(body, end - offset)
                     self._locations.put(path, offset, location)
                     while offset < end:
-                        got = answer.readinto(buffer[: end - offset])
+                        got = body.readinto(buffer[: end - offset])
                         if not got:
                             raise Unavailable(f"DataNode {urlsplit(location).netloc} ended {end - offset} bytes early, {path}")
                         offset, failures = offset + got, 0
@@ -255,7 +254,7 @@ def _understood(path: str) -> Iterator[None]:
         raise Unavailable(f"{path}: HDFS answers what is not understood: {error!r}") from error
 
 
-def _check_length(answer: http.client.HTTPResponse, wanted: int) -> None:
+def _check_length(body: Body, wanted: int) -> None:
     """OPEN beyond the end of a file is clamped without a word."""
-    if answer.length != wanted:
-        raise Unavailable(f"a DataNode answers {answer.length} bytes, asked for {wanted}")
+    if body.length != wanted:
+        raise Unavailable(f"a DataNode answers {body.length} bytes, asked for {wanted}")
