@@ -62,6 +62,10 @@ class Disk:
             data += more
         return data
 
+    def read_some(self, fd: int, length: int, offset: int) -> bytes:
+        """Up to `length` bytes: fewer where the file ends before."""
+        return os.pread(fd, length, offset)
+
     def write(self, fd: int, parts: Sequence[Bytes], offset: int) -> int:
         """Write the parts one behind the other; returns how many bytes.
 
@@ -70,7 +74,7 @@ class Disk:
         Exhausted
             The disk is full.
         """
-        total = sum(len(p) for p in parts)
+        total = sum(map(len, parts))
         done = 0
         try:
             done = os.pwritev(fd, parts, offset)

@@ -103,8 +103,8 @@ def describe(data_set: Buffer, transfer_syntax_uid: str, inflated_bytes_max: int
     encoding = sniff_encoding(data_set, transfer_syntax_uid)
     layouts: Layouts = THREADS.__dict__.setdefault("layouts", Layouts())
     match = layouts.find(data_set, encoding)
-    if match is not None:
-        return _describe_repeated(data_set, *match, encoding)
+    if match is not None and (repeated := _describe_repeated(data_set, *match, encoding)) is not None:
+        return repeated
     learning = layouts.wants
     elements: list[RawElement] = []
     damage: NotUnderstood | None = None
@@ -123,13 +123,22 @@ def describe(data_set: Buffer, transfer_syntax_uid: str, inflated_bytes_max: int
         _add_attribute(attributes, data_set, number, found[number], encoding, encodings, sop_instance)
     description = Description(study, series, sop_instance, sop_class, attributes, locate_pixel_data(data_set, found, encoding))
     if learning and damage is None and len(attributes) == len(wanted):
-        layouts.learn(data_set, encoding, elements, IMAGE_TAGS, ((study, series, sop_instance, sop_class), attributes, encodings))
+        native = _native(description.pixel_data, elements[-1], encoding)
+        facts = (study, series, sop_instance, sop_class), attributes, encodings, native
+        layouts.learn(data_set, encoding, elements, IMAGE_TAGS, facts, alone=native is not None)
     return description
 
 
-def _describe_repeated(data_set: Buffer, layout: Layout, found: dict[int, RawElement], encoding: Encoding) -> Description:
-    """As `describe`, of a data set that is known but for the elements that are found."""
-    known, attributes, encodings = layout.facts
+def _describe_repeated(data_set: Buffer, layout: Layout, found: dict[int, RawElement], encoding: Encoding) -> Description | None:
+    """As `describe`, of a data set that is known but for the elements that are found; None where that is not enough."""
+    known, attributes, encodings, native = layout.facts
+    if native is None or layout.kept:
+        pixel_data = locate_pixel_data(data_set, found, encoding)
+    else:
+        element = found[int(native.tag, 16)]
+        if element.undefined or element.length != native.length:
+            return None
+        pixel_data = PixelData(native.tag, native.number_of_frames, element.offset, native.length, native.frame_bits)
     study, series, sop_instance, sop_class = (
         _identity(data_set, found, tag, keyword, None) if tag in layout.differing else value
         for (tag, keyword), value in zip(_IDENTITY.items(), known, strict=True)
@@ -138,7 +147,14 @@ def _describe_repeated(data_set: Buffer, layout: Layout, found: dict[int, RawEle
     for number in layout.differing:
         if number in found and number in _ATTRIBUTES:
             _add_attribute(attributes, data_set, number, found[number], encoding, encodings, sop_instance)
-    return Description(study, series, sop_instance, sop_class, attributes, locate_pixel_data(data_set, found, encoding))
+    return Description(study, series, sop_instance, sop_class, attributes, pixel_data)
+
+
+def _native(pixel_data: PixelData | None, element: RawElement, encoding: Encoding) -> PixelData | None:
+    """Pixel data of which nothing but the offset can differ while the image is described by the same elements."""
+    if pixel_data is None or not pixel_data.frame_bits or encoding.encapsulated:
+        return None
+    return pixel_data if (pixel_data.offset, pixel_data.length) == (element.offset, element.length) else None
 
 
 def _identity(data_set: Buffer, found: dict[int, RawElement], tag: int, keyword: str, damage: NotUnderstood | None) -> str:

@@ -1,6 +1,7 @@
 """Files as DICOM PS3.10 chapter 7 lays them out: preamble, prefix, file meta information, data set."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import pack
 
 from archive.dicom.scan import Buffer, RawElement, scan_elements, sniff_encoding
@@ -18,6 +19,7 @@ IMPLEMENTATION_VERSION_NAME = "DICOM-ARCHIVE-1"
 
 PREAMBLE_LENGTH = 128
 _START = PREAMBLE_LENGTH + 4
+_START_OF_META = bytes(PREAMBLE_LENGTH) + b"DICM\x02\x00\x00\x00UL\x04\x00"
 _META = encoding_of(EXPLICIT_VR_LITTLE_ENDIAN)
 _UIDS = {0x00020002: "sop_class_uid", 0x00020003: "sop_instance_uid", 0x00020010: "transfer_syntax_uid"}
 
@@ -53,18 +55,24 @@ def write_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_u
     BadInput
         One of the UIDs is none.
     """
-    elements = b"".join(
+    before, after = _repeated_meta(sop_class_uid, transfer_syntax_uid, source_ae_title)
+    instance = _short_element(0x0003, b"UI", check_uid(sop_instance_uid, "SOPInstanceUID"))
+    return _START_OF_META + pack("<I", len(before) + len(instance) + len(after)) + before + instance + after
+
+
+@lru_cache(maxsize=256)
+def _repeated_meta(sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> tuple[bytes, bytes]:
+    """What stands before and after the SOP Instance UID."""
+    before = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01" + _short_element(0x0002, b"UI", check_uid(sop_class_uid, "SOPClassUID"))
+    after = b"".join(
         (
-            b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
-            _short_element(0x0002, b"UI", check_uid(sop_class_uid, "SOPClassUID")),
-            _short_element(0x0003, b"UI", check_uid(sop_instance_uid, "SOPInstanceUID")),
             _short_element(0x0010, b"UI", check_uid(transfer_syntax_uid, "TransferSyntaxUID")),
             _short_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
             _short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
             _short_element(0x0016, b"AE", source_ae_title[:16]) if source_ae_title else b"",
         )
     )
-    return bytes(PREAMBLE_LENGTH) + b"DICM\x02\x00\x00\x00UL\x04\x00" + pack("<I", len(elements)) + elements
+    return before, after
 
 
 def read_file_meta(buffer: Buffer) -> FileMeta:

@@ -119,8 +119,20 @@ class Layouts:
         """Whether the next data set that is walked is to be learned."""
         return self._fruitless <= FRUITLESS_MAX or self._fruitless % PAUSE == 0
 
-    def learn(self, data_set: Buffer, encoding: Encoding, elements: Sequence[RawElement], kept: frozenset[int], facts: Any) -> None:
-        """Remember a data set that was walked to its end, unless there is anything unusual in it."""
+    def learn(
+        self, data_set: Buffer, encoding: Encoding, elements: Sequence[RawElement], together: frozenset[int], facts: Any, *, alone: bool
+    ) -> None:
+        """Remember a data set that was walked to its end, unless there is anything unusual in it.
+
+        Parameters
+        ----------
+        together : frozenset of int
+            Tags of elements that are read together: where one of them differs, a match gives all.
+        facts : Any
+            What the caller knows of the data set.
+        alone : bool
+            Where none of them differs, none is needed.
+        """
         if not elements or any(a.tag >= b.tag for a, b in pairwise(elements)):
             return
         if any(e.truncated or (encoding.explicit and not _is_usual(e)) for e in elements):
@@ -128,12 +140,13 @@ class Layouts:
         length = elements[-1].offset if elements[-1].tag in PIXEL_DATA_TAGS else len(data_set)
         if length > HEAD_BYTES_MAX:
             return
-        new = Layout(encoding, bytes(data_set[:length]), tuple(elements), _USUALLY_DIFFER | PIXEL_DATA_TAGS, kept, facts)
+        differing = _USUALLY_DIFFER | PIXEL_DATA_TAGS
+        new = Layout(encoding, bytes(data_set[:length]), tuple(elements), differing, frozenset() if alone else together, facts)
         for index, old in enumerate(self._layouts):
             if old.same_elements(new):
                 differing = old.differing | new.differences(old)
                 if SPECIFIC_CHARACTER_SET not in differing:  # It says what the others mean.
-                    new = replace(new, differing=differing)
+                    new = replace(new, differing=differing, kept=together if together & differing else new.kept)
                 del self._layouts[index]
                 break
         self._layouts.insert(0, new)

@@ -1,12 +1,14 @@
 """UIDs, checked before one becomes a key or a name (DICOM PS3.5 chapter 9)."""
 
 import re
+from functools import lru_cache
 
 from archive.errors import BadInput
 
 LENGTH_MAX = 64
 
-_well_formed = re.compile(r"[0-9]+(?:\.[0-9]+)*").fullmatch
+# Each object that comes in is asked seven times.
+_well_formed = lru_cache(maxsize=1024)(re.compile(r"[0-9]+(?:\.[0-9]+)*").fullmatch)
 
 
 def check_uid(value: str, what: str = "UID") -> str:

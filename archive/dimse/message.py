@@ -220,7 +220,9 @@ class Messages:
                     failure = error
                     break
                 count = len(room)
-                wire.read_into(room)
+                # What must follow the fragment: another one in this PDU, or in the next.
+                more = count == length and not control & LAST_FRAGMENT
+                wire.read_into(room, (_PDV_OVERHEAD if self._pdu_left else PDU_HEADER.size + _PDV_OVERHEAD) if more else 0)
                 # Memory that somebody looks at cannot grow.
                 del room
                 length -= count

@@ -1,8 +1,9 @@
 """One TCP connection, read and written by one thread: exact reads with limits on silence, bytes received where they belong.
 
-Long reads are received straight into the caller's memory, and what comes right behind them into a small buffer by the same system
-call, so that headers cost none of their own. A sender with Nagle's algorithm on holds back the end of each PDU until everything
-before it is acknowledged, and Linux delays that by 40 ms and more: TCP_QUICKACK is set again before every wait, because Linux forgets it.
+Long reads are received straight into the caller's memory, and what comes right behind them into a buffer by the same system call, so
+that headers cost none of their own. A sender with Nagle's algorithm on holds back the end of each PDU until everything before it is
+acknowledged, and Linux delays that by 40 ms and more once a connection looks like a conversation. TCP_QUICKACK says that it is none; it
+is set again before the first read after each send, because sending is what makes Linux forget it.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from archive.dicom.scan import Buffer
 from archive.dimse.pdu import ConnectionLost, OutOfTime
 
-BUFFER_BYTES = 16384
+BUFFER_BYTES = 65536
 PARTS_MAX = 1024
 """Pieces of memory that Linux takes in one call (IOV_MAX)."""
 
@@ -42,6 +43,7 @@ class Wire:
         self._deadline: float | None = None
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
+        self._acknowledges = False
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(stall_seconds))
@@ -75,15 +77,21 @@ class Wire:
         self._start = end = start + count
         return self._buffer[start:end]
 
-    def read_into(self, target: memoryview) -> None:
-        """Fill `target` with the next bytes; raises as `take` does."""
+    def read_into(self, target: memoryview, ahead: int = 0) -> None:
+        """Fill `target` with the next bytes; raises as `take` does.
+
+        Parameters
+        ----------
+        ahead : int
+            So many bytes must come behind them: they may be waited for, too.
+        """
         wanted = len(target)
         filled = min(self._end - self._start, wanted)
         if filled:
             target[:filled] = self._buffer[self._start : self._start + filled]
             self._start += filled
         while filled < wanted:  # The buffer is empty.
-            filled += self._receive([target[filled:], self._buffer], self._stall_seconds)
+            filled += self._receive([target[filled:], self._buffer[:ahead]], self._stall_seconds, socket.MSG_WAITALL)
             if filled > wanted:
                 self._start, self._end, filled = 0, filled - wanted, wanted
 
@@ -110,6 +118,7 @@ class Wire:
         OutOfTime
             The peer took nothing for `stall_seconds`.
         """
+        self._acknowledges = False
         try:
             self._socket.sendall(data)
         except BlockingIOError:
@@ -120,6 +129,7 @@ class Wire:
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send pieces of memory one after the other without joining them; raises as `send` does."""
         at = 0
+        self._acknowledges = False
         try:
             while at < len(parts):
                 some = parts[at : at + PARTS_MAX]
@@ -173,14 +183,17 @@ class Wire:
             silence_seconds = self._idle_seconds if idle and self._end == self._start else self._stall_seconds
             self._end += self._receive([self._buffer[self._end :]], silence_seconds)
 
-    def _receive(self, targets: list[memoryview], silence_seconds: float) -> int:
+    def _receive(self, targets: list[memoryview], silence_seconds: float, flags: int = 0) -> int:
         """Receive what there is, at least one byte, into one piece of memory after the other."""
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            if not self._acknowledges:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                self._acknowledges = True
             if self._deadline is not None:
                 self._await_bytes(min(silence_seconds, self._deadline - time.monotonic()))
+                flags = 0
             try:
-                count = self._socket.recvmsg_into(targets)[0]
+                count = self._socket.recvmsg_into(targets, 0, flags)[0]
             except BlockingIOError:
                 self._await_bytes(silence_seconds - self._read_seconds)
                 count = self._socket.recvmsg_into(targets)[0]

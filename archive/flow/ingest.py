@@ -312,7 +312,8 @@ class Reception:
         """The records that it takes the place of go into `needless`."""
         pending = self._home.index.pending
         with pending.environment.writing() as t:
-            others, aside = pending.find(t, descriptor.sop_instance_uid), pending.aside(t)
+            others = pending.find(t, descriptor.sop_instance_uid)
+            aside = pending.aside(t) if others else {}
             for other in [o for o in others if same_object(o.descriptor, descriptor)]:
                 if other.descriptor.revision.sequence not in aside and not self._is_deleted(other.descriptor.revision):
                     return Accepted(other.descriptor.revision, "same")

@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import lmdb
@@ -59,26 +60,26 @@ class Environment:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except lmdb.MapFullError as error:
-            raise Exhausted(f"the index in {self.folder} has reached index.map_bytes_max") from error
-        except lmdb.ReadersFullError as error:
-            raise Exhausted("the index has too many readers at once", 1) from error
         except lmdb.Error as error:
-            if "No space left" in str(error) or isinstance(error, lmdb.DiskError):
-                raise Exhausted(f"the index in {self.folder} cannot be written: {error}", 30) from error
-            raise Damaged(f"the index in {self.folder} is damaged or unreadable: {error}") from error
+            raise self.told(error) from error
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator["Transaction"]:
-        """A snapshot; keep it short, never while streaming."""
-        with self._errors(), self._env.begin(buffers=False) as transaction:
-            yield Transaction(transaction, self.tables)
+    def told(self, error: lmdb.Error) -> Exception:
+        """An error of LMDB by what the caller can do."""
+        if isinstance(error, lmdb.MapFullError):
+            return Exhausted(f"the index in {self.folder} has reached index.map_bytes_max")
+        if isinstance(error, lmdb.ReadersFullError):
+            return Exhausted("the index has too many readers at once", 1)
+        if "No space left" in str(error) or isinstance(error, lmdb.DiskError):
+            return Exhausted(f"the index in {self.folder} cannot be written: {error}", 30)
+        return Damaged(f"the index in {self.folder} is damaged or unreadable: {error}")
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator["Transaction"]:
-        """One writer at a time over all processes; committed at the end, undone on an exception."""
-        with self._errors(), self._env.begin(write=True, buffers=False) as transaction:
-            yield Transaction(transaction, self.tables, writing=True)
+    def reading(self) -> "_Entered":
+        """A snapshot, as a context manager; keep it short, never while streaming."""
+        return _Entered(self, self._env, writing=False)
+
+    def writing(self) -> "_Entered":
+        """One writer at a time over all processes, as a context manager; committed at the end, undone on an exception."""
+        return _Entered(self, self._env, writing=True)
 
     def last_transaction(self) -> int:
         """Number of the last commit, of whichever process: where it is the same, nothing changed."""
@@ -88,6 +89,33 @@ class Environment:
         """Of the file, as far as it was ever used."""
         info, stat = self._env.info(), self._env.stat()
         return (int(info["last_pgno"]) + 1) * int(stat["psize"])
+
+
+class _Entered:
+    """A transaction for the length of a `with`. A class, since each object that comes in enters five, and generators cost more."""
+
+    __slots__ = ("_environment", "_env", "_writing", "_transaction")
+
+    def __init__(self, environment: Environment, env: lmdb.Environment, *, writing: bool) -> None:
+        self._environment, self._env, self._writing = environment, env, writing
+
+    def __enter__(self) -> "Transaction":
+        try:
+            self._transaction = self._env.begin(write=self._writing)
+        except lmdb.Error as error:
+            raise self._environment.told(error) from error
+        return Transaction(self._transaction, self._environment.tables, writing=self._writing)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            try:
+                self._transaction.commit()
+            except lmdb.Error as failed:
+                raise self._environment.told(failed) from failed
+            return
+        self._transaction.abort()
+        if isinstance(error, lmdb.Error):
+            raise self._environment.told(error) from error
 
 
 def _reserve(path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from archive.pack.descriptor import Revision
@@ -105,6 +106,7 @@ def in_order_of_arrival(revisions: Iterable[Arrival]) -> list[Arrival]:
 DIGEST_CHARACTERS = 32
 
 
+@lru_cache(maxsize=256)  # Each object that comes in asks four times.
 def hash_uid(uid: str) -> bytes:
     """Eight bytes that stand for a UID as a key; a match is proved by the record, which holds the UID itself."""
     return hashlib.blake2b(uid.encode(), digest_size=8).digest()

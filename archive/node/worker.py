@@ -24,6 +24,8 @@ from archive.node.messages import Message, receive, send
 ORPHANED = 3
 """Exit code of a process whose parent died."""
 CONTROL_SECONDS_MAX = 20.0
+PACKER_NICENESS = 10
+"""Where processors are short, what somebody waits for goes first."""
 
 Say = Callable[[Message], None]
 
@@ -112,6 +114,7 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
     from archive.flow.packing import Packer, PackingReport
     from archive.node.control import ControlServer, Progress, Verb
 
+    os.nice(PACKER_NICENESS)
     home = Home(settings, order["name"])
     home.index.check_readers()
     packer, deleter = Packer(home), Deleter(home)

@@ -117,7 +117,7 @@ class Segment:
         int or None
             Offset of the record, None where it does not fit any more.
         """
-        length = sum(len(p) for p in payload)
+        length = sum(map(len, payload))
         header = RecordHeader(kind, flags, self.header.epoch, sequence, length, len(descriptor), now_us(), payload_crc, crc32(descriptor))
         offset = self.end
         if offset + header.total_length > self.capacity:

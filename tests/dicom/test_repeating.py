@@ -192,3 +192,18 @@ def test_identity_is_read_anew() -> None:
     assert outcome(data, syntax) == alone(data, syntax)
     assert "SOPInstanceUID" in str(outcome(data, syntax))
     assert outcome(identity(), syntax) == alone(identity(), syntax)
+
+
+def test_images_of_other_sizes() -> None:
+    write, syntax = SYNTAXES[EXPLICIT_VR_LITTLE_ENDIAN], EXPLICIT_VR_LITTLE_ENDIAN
+    rows, frames = element(0x00280010, "US", b"\2\0"), element(0x00280008, "IS", b"1 ")
+    for number in range(4):
+        outcome(image(number, write), syntax)
+    for number in range(4):
+        outcome(image(number, write).replace(rows, frames + rows), syntax)
+    with matches() as found:
+        for pixels in (bytes(12), bytes(24), bytes(10), bytes(12)):
+            for start in (rows, element(0x00280010, "US", b"\4\0"), frames + rows, frames.replace(b"1 ", b"2 ") + rows):
+                data = image(5, write, pixels=pixels).replace(rows, start)
+                assert outcome(data, syntax) == alone(data, syntax)
+    assert sum(found) > 8

@@ -42,7 +42,7 @@ def read(wire: Wire, count: int) -> bytes:
 
 def test_bytes_come_in_order_however_they_are_read(ends: tuple[Wire, socket.socket]) -> None:
     wire, theirs = ends
-    data = bytes(n * 7 % 251 for n in range(100_000))
+    data = bytes(n * 7 % 251 for n in range(400_000))
     sender = send_slowly(theirs, [data[at : at + 997] for at in range(0, len(data), 997)], 0)
     got, counts = b"", [1, 6, 12, BUFFER_BYTES, 3, 5000, BUFFER_BYTES - 1, 2]
     for count in counts:
