@@ -1,7 +1,5 @@
 """The C-GET services of Query/Retrieve (DICOM PS3.4 C.4.3, PS3.7 9.1.3)."""
 
-import logging
-import time
 from collections.abc import Mapping
 
 from archive.dimse.command import Command, CommandField, Field, encode_command
@@ -13,8 +11,6 @@ from archive.dimse.service import Requestor
 from archive.dimse.status import comment_of
 from archive.dimse.suboperations import Source, Tally, store_command
 from archive.index.located import Located
-
-log = logging.getLogger(__name__)
 
 
 class Get(Retrieval):
@@ -39,10 +35,9 @@ class Get(Retrieval):
         except Refusal as refusal:
             refuse(association, context, command, refusal)
             return True
-        started = time.monotonic()
         whose = f"C-GET peer={association.peer} calling={association.calling_ae_title!r}"
         tally = Tally(instances, whose)
-        responses = Responses(association, context, command, tally)
+        responses = Responses(association, context, command, tally, whose)
         accepted: dict[str, dict[str, Context]] = {}
         for one in association.contexts.values():
             if one.peer_is_scp:
@@ -54,12 +49,7 @@ class Get(Retrieval):
             if cancelled:
                 break
             self._store(association, stored, accepted.get(stored.sop_class_uid, {}), n % 0xFFFF + 1, tally)
-        status = responses.final(cancelled)
-        association.count("objects_sent", tally.completed + tally.warned)
-        log.info(
-            "%s: status=0x%04X completed=%d warnings=%d failed=%d remaining=%d seconds=%.3f",
-            whose, status, tally.completed, tally.warned, len(tally.failed), tally.remaining, time.monotonic() - started,
-        )  # fmt: skip
+        responses.final(cancelled)
         return True
 
     def _store(self, association: Requestor, stored: Located, contexts: Mapping[str, Context], message_id: int, tally: Tally) -> None:

@@ -1,7 +1,5 @@
 """The C-MOVE services of Query/Retrieve (DICOM PS3.4 C.4.2, PS3.7 9.1.4)."""
 
-import logging
-import time
 from collections.abc import Mapping
 
 from archive.config import DimseSection, RemoteAe
@@ -13,8 +11,6 @@ from archive.dimse.service import Requestor
 from archive.dimse.status import MOVE_DESTINATION_UNKNOWN, NOT_AUTHORIZED
 from archive.dimse.suboperations import Source, Tally
 from archive.dimse.transfer import Transfer
-
-log = logging.getLogger(__name__)
 
 DROP_SECONDS_MAX = 3.0
 
@@ -46,7 +42,6 @@ class Move(Retrieval):
         except Refusal as refusal:
             refuse(association, context, command, refusal)
             return True
-        started = time.monotonic()
         whose = f"C-MOVE to {title} peer={association.peer} calling={association.calling_ae_title!r}"
         tally = Tally(instances, whose)
         originator: dict[int, int | bytes] = {
@@ -54,7 +49,7 @@ class Move(Retrieval):
             Field.MOVE_ORIGINATOR_MESSAGE_ID: command.message_id,
         }
         transfer = Transfer(self._source, title, remote_ae, self._settings, instances, tally, originator)
-        responses = Responses(association, context, command, tally)
+        responses = Responses(association, context, command, tally, whose)
         cancelled = False
         if instances:
             transfer.start()
@@ -68,12 +63,7 @@ class Move(Retrieval):
                 transfer.drop()
                 transfer.wait(DROP_SECONDS_MAX)
                 raise
-        status = responses.final(cancelled)
-        association.count("objects_sent", tally.completed + tally.warned)
-        log.info(
-            "%s: status=0x%04X completed=%d warnings=%d failed=%d remaining=%d seconds=%.3f",
-            whose, status, tally.completed, tally.warned, len(tally.failed), tally.remaining, time.monotonic() - started,
-        )  # fmt: skip
+        responses.final(cancelled)
         return True
 
     def _destination(self, command: Command) -> tuple[str, RemoteAe]:

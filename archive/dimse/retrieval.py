@@ -119,10 +119,13 @@ class Responses:
     ----------
     tally : Tally
         Of its sub-operations.
+    whose : str
+        What the log calls it.
     """
 
-    def __init__(self, association: Requestor, context: Context, command: Command, tally: Tally) -> None:
-        self._messages, self._context, self._command, self._tally = association.messages, context, command, tally
+    def __init__(self, association: Requestor, context: Context, command: Command, tally: Tally, whose: str) -> None:
+        self._association, self._context, self._command, self._tally, self._whose = association, context, command, tally, whose
+        self._messages, self._started = association.messages, time.monotonic()
         self._told, self._next = -1, 0.0
 
     def pending(self) -> None:
@@ -133,8 +136,8 @@ class Responses:
             response = self._command.respond(PENDING, further=self._tally.fields(with_remaining=True))
             self._messages.send(self._context.context_id, response)
 
-    def final(self, cancelled: bool) -> int:
-        """Send the last one; returns its status (PS3.4 tables C.4-2, C.4-3)."""
+    def final(self, cancelled: bool) -> None:
+        """Send the last one (PS3.4 tables C.4-2, C.4-3), count what came across, and log how it went."""
         tally, syntax = self._tally, self._context.transfer_syntax
         if cancelled and tally.remaining:
             status, comment = CANCEL, ""
@@ -149,7 +152,17 @@ class Responses:
         further = tally.fields(with_remaining=status == CANCEL)
         response = self._command.respond(status, comment, has_data_set=bool(data_set), further=further)
         self._messages.send(self._context.context_id, response, data_set)
-        return status
+        self._association.count("objects_sent", tally.completed + tally.warned)
+        log.info(
+            "%s: status=0x%04X completed=%d warnings=%d failed=%d remaining=%d seconds=%.3f",
+            self._whose,
+            status,
+            tally.completed,
+            tally.warned,
+            len(tally.failed),
+            tally.remaining,
+            time.monotonic() - self._started,
+        )
 
 
 def refuse(association: Requestor, context: Context, command: Command, refusal: Refusal) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,8 +101,14 @@ def has_orthanc() -> bool:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[tuple[int, int]]:
-    """Debian's Orthanc as it comes, with its DICOMweb plug-in; gives its DICOM and HTTP ports."""
+def orthanc(folder: Path, destinations: Mapping[str, int] | None = None) -> Iterator[tuple[int, int]]:
+    """Debian's Orthanc as it comes, with its DICOMweb plug-in; gives its DICOM and HTTP ports.
+
+    Parameters
+    ----------
+    destinations : mapping of str to int
+        Ports on this machine by AE title, to which it may move objects.
+    """
     folder.mkdir()
     dicom_port, http_port = free_port(), free_port()
     settings = {
@@ -116,6 +122,9 @@ def orthanc(folder: Path) -> Iterator[tuple[int, int]]:
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomModalities": {title: [title, "127.0.0.1", port] for title, port in (destinations or {}).items()},
         "Plugins": [str(ORTHANC_DICOMWEB)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }

@@ -72,6 +72,14 @@ def test_find(tmp_path: Path, orthanc: None) -> None:
     check_ratios(report, {"100 image rows": ["Orthanc"], "study wildcard": ["Orthanc"]})
 
 
+def test_retrieve(tmp_path: Path, orthanc: None) -> None:
+    for program in ("storescu", "storescp", "movescu", "getscu"):
+        require(program)
+    said, report, page = run("retrieve", tmp_path, "--count", "5")
+    check(said, report, page, ["C-MOVE", "C-GET"])
+    check_ratios(report, {"C-MOVE": ["Orthanc"], "C-GET": ["Orthanc"]})
+
+
 def test_web(tmp_path: Path, orthanc: None) -> None:
     for program in ("storescu", "nginx", "wrk"):
         require(program)

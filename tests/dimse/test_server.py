@@ -15,7 +15,7 @@ from archive.dimse.server import UNASSOCIATED_MAX, Server
 from archive.dimse.slots import AssociationSlots, create_slots
 from archive.dimse.verification import Verification
 from tests.dimse.conftest import Served
-from tests.dimse.peer import RELEASE_RP, RELEASE_RQ, Peer, associate_rq, c_store, c_store_rq, p_data, pdv
+from tests.dimse.peer import ABORT, RELEASE_RP, RELEASE_RQ, Peer, associate_rq, c_store, c_store_rq, p_data, pdv
 from tests.dimse.test_association import USER_ABORT, settle
 
 LOCAL_LIMIT_EXCEEDED = bytes.fromhex("03 00 00000004 00 02 03 02")
@@ -38,6 +38,34 @@ def test_sixty_silent_and_sixty_idle_peers_hold_up_nobody(serve: Callable[..., S
             peer.echo()
         assert served.server.counters.associations_open == 60
     settle(served)
+
+
+def test_sixty_that_stall_or_die_and_the_next_is_served(serve: Callable[..., Served]) -> None:
+    """At every point of an object: some stay and say nothing more, some are reset, some close, some abort."""
+    served = serve(stall_seconds_max=30, idle_seconds_max=60, associations_max=100)
+    conversation = p_data(pdv(3, 3, c_store_rq())) + p_data(pdv(3, 0, bytes(4000))) + p_data(pdv(3, 2, bytes(4000)))
+    with ExitStack() as stack:
+        for number in range(60):
+            peer = stack.enter_context(Peer(served.port))
+            peer.associate()
+            peer.send(conversation[: 1 + number * (len(conversation) - 1) // 60])
+            if number % 4 == 1:
+                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                peer.socket.close()
+            elif number % 4 == 2:
+                peer.socket.close()
+            elif number % 4 == 3:
+                peer.send(ABORT)
+        started = time.monotonic()
+        with Peer(served.port) as peer:
+            peer.associate()
+            peer.send(c_store(bytes(10_000)))
+            assert peer.status() == 0
+            peer.release()
+        assert time.monotonic() - started < 1
+    settle(served)
+    assert len(served.ingest.arrived) == 1
+    assert served.server.counters.associations_aborted == 60
 
 
 def test_a_full_node_rejects_with_a_reason_and_takes_the_next_when_one_leaves(
