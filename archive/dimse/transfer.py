@@ -1,6 +1,6 @@
 """Instances on their way to the destination of a C-MOVE: one association or several, each in a thread of its own.
 
-One more association is requested for each quarter second that it takes: a destination that is quick, or takes one at a time, gets
+One more association is requested for each twentieth of a second that it takes: a destination that is quick, or takes one at a time, gets
 one. Where an association ends, the instance on its way failed; another association is requested as long as each of them brings something
 across.
 """
@@ -24,7 +24,7 @@ from archive.index.located import Located
 
 log = logging.getLogger(__name__)
 
-HELP_SECONDS = 0.25
+HELP_SECONDS = 0.05
 """After so long the next association is requested; before that its greeting would cost more than it brings."""
 INSTANCES_PER_ASSOCIATION_MIN = 8
 """Fewer instances than this are no reason for a further association."""

@@ -102,6 +102,8 @@ def profile(work: Path, kind: str, objects: int, rounds: int) -> tuple[Clock, fl
     make_layout(settings)
     clock = Clock()
     with Home(settings, "dimse-0") as home, socket.socket() as listener:
+        while home.journal.make_spare():  # A node that receives has some.
+            continue
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         server = Server(settings, listener, [Verification(), Storage(Ingest(home))], AssociationSlots(create_slots(1), 0, 1))
