@@ -115,6 +115,7 @@ class PackerSection(Section):
     quiet_seconds: float = setting(10.0, "A series is packed when nothing came for it this long.", "seconds", ge=0)
     age_seconds_max: float = setting(3600.0, "A series is packed at this age even when more keeps coming.", "seconds", gt=0)
     pack_bytes_target: int = setting(256 * MIB, "Packs are filled up to this size.", "bytes", ge=MIB)
+    packs_at_once_max: int = setting(2, "Packs that are written to the tier at the same time.", "packs", ge=1, le=16)
     follow_seconds: float = setting(60.0, "Packs of other nodes in the same tier are looked for so often.", "seconds", gt=0)
     pressure_ratio: float = setting(0.5, "Share of journal.bytes_max above which everything is packed at once.", "ratio", gt=0, le=1)
 

@@ -30,7 +30,7 @@ def command(place: Place, erase: bool, as_json: bool) -> None:
     if erase:
         _erase(place.quiet_settings(), as_json)
         return
-    report = compact(place.quiet_settings())
+    report = compact(place)
     if as_json:
         click.echo(json.dumps({k: report[k] for k in ("packs_read", "packs_written", "length_dropped", "packs_waiting", "kept")}, indent=2))
     else:
@@ -66,26 +66,19 @@ def _erase(settings: "Settings", as_json: bool) -> None:
         click.echo(f"{count(report['deleted'], 'deleted object')}: no byte of them is left")
 
 
-def compact(settings: "Settings") -> dict[str, Any]:
+def compact(place: Place) -> dict[str, Any]:
     """Have packs compacted; the report as JSON values."""
-    from archive.node.access import node_runs
-    from archive.node.control import ask
+    from archive.node.asking import ask_or_do
 
-    if not node_runs(settings.node.data):
-        try:
-            return _alone(settings)
-        except Locked:
-            if not node_runs(settings.node.data):
-                raise
-    return ask(settings.node.data, {"verb": "compact"}, say)
+    return ask_or_do(place.data_folder(), {"verb": "compact"}, say, lambda: _alone(place.quiet_settings()))
 
 
 def _alone(settings: "Settings") -> dict[str, Any]:
     from archive.flow.compaction import Compactor
     from archive.flow.packing import Packer
     from archive.node.access import home_alone
-    from archive.node.jobs import to_json
     from archive.node.layout import want_archive
+    from archive.node.messages import to_json
 
     want_archive(settings)
     with home_alone(settings, "compact", say) as home:

@@ -9,7 +9,7 @@ import click
 
 from archive.cli.options import Place, say, with_place
 from archive.cli.text import count, size
-from archive.errors import Locked, WrongUse
+from archive.errors import WrongUse
 
 if TYPE_CHECKING:
     from archive.config import Settings
@@ -28,10 +28,9 @@ def command(place: Place, uids: tuple[str, ...], yes: bool, as_json: bool) -> No
 
     Off unless deletion.allowed is set. Works while the node runs, whose settings count then, and while it does not.
     """
-    settings = place.quiet_settings()
     if not yes:
-        _confirm(run(settings, list(uids), look=True)["doomed"])
-    report = run(settings, list(uids), look=False)
+        _confirm(run(place, list(uids), look=True)["doomed"])
+    report = run(place, list(uids), look=False)
     if as_json:
         click.echo(json.dumps({key: report[key] for key in ("doomed", "records")}, indent=2))
         return
@@ -52,26 +51,20 @@ def _confirm(doomed: list[dict[str, Any]]) -> None:
     click.confirm("Delete this?", abort=True, err=True)
 
 
-def run(settings: "Settings", uids: list[str], *, look: bool) -> dict[str, Any]:
+def run(place: Place, uids: list[str], *, look: bool) -> dict[str, Any]:
     """Have UIDs deleted, or looked at; the report as JSON values."""
-    from archive.node.access import node_runs
-    from archive.node.control import ask
+    from archive.node.asking import ask_or_do
 
     source = f"cli:uid={os.getuid()}"
-    if not node_runs(settings.node.data):
-        try:
-            return _alone(settings, uids, source, look)
-        except Locked:
-            if not node_runs(settings.node.data):
-                raise
-    return ask(settings.node.data, {"verb": "delete", "uids": uids, "source": source, "look": look}, say)
+    request = {"verb": "delete", "uids": uids, "source": source, "look": look}
+    return ask_or_do(place.data_folder(), request, say, lambda: _alone(place.quiet_settings(), uids, source, look))
 
 
 def _alone(settings: "Settings", uids: list[str], source: str, look: bool) -> dict[str, Any]:
     from archive.flow.deletion import Deleter, DeletionReport
     from archive.node.access import home_alone
-    from archive.node.jobs import to_json
     from archive.node.layout import want_archive
+    from archive.node.messages import to_json
 
     want_archive(settings)
     with home_alone(settings, "delete", say) as home:

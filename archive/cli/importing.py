@@ -36,7 +36,7 @@ def command(place: Place, paths: tuple[Path, ...]) -> None:
     """
     from archive.cli.files import FileImport, walk
     from archive.flow.ingest import Ingest
-    from archive.node.access import node_runs
+    from archive.node.asking import node_runs
 
     settings = place.quiet_settings()
     files = list(walk(paths))
@@ -53,8 +53,8 @@ def command(place: Place, paths: tuple[Path, ...]) -> None:
 
 @contextlib.contextmanager
 def _beside_the_node(settings: "Settings") -> Iterator["Door"]:
-    from archive.node.access import home_as_guest, node_runs
-    from archive.node.control import ask
+    from archive.node.access import home_as_guest
+    from archive.node.asking import ask, node_runs
 
     data = settings.node.data
     looked = time.monotonic()

@@ -22,6 +22,10 @@ class Place:
     data: Path | None
     tier: str | None
 
+    def data_folder(self) -> Path:
+        """The data folder, absolute. Where --data says it no setting is read: a node that runs there has its own."""
+        return self.data.absolute() if self.data else self.settings().node.data
+
     def settings(self, **sections: dict[str, Any]) -> "Settings":
         """Settings with the options of this verb on top; the data folder absolute.
 

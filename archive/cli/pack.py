@@ -6,7 +6,7 @@ import click
 
 from archive.cli.options import Place, say, with_place
 from archive.cli.text import count, size
-from archive.errors import ArchiveError, Locked, WrongUse
+from archive.errors import ArchiveError, WrongUse
 
 if TYPE_CHECKING:
     from archive.config import Settings
@@ -22,7 +22,7 @@ def command(place: Place, now: bool) -> None:
     """
     if not now:
         raise WrongUse("pack: say --now; a running node packs by itself as series become quiet")
-    report = pack_now(place.quiet_settings())
+    report = pack_now(place)
     click.echo(f"{count(report['instances'], 'instance')} packed into {count(report['packs'], 'pack')} of {size(report['length'])}")
     aside = report["set_aside"]
     for sequence, reason in aside.items():
@@ -31,26 +31,18 @@ def command(place: Place, now: bool) -> None:
         raise ArchiveError(f"{count(len(aside), 'record')} of the journal cannot be packed; repair the journal or send the objects again")
 
 
-def pack_now(settings: "Settings") -> dict[str, Any]:
+def pack_now(place: Place) -> dict[str, Any]:
     """Have everything packed that was accepted before the call; returns the packer's report as JSON values."""
-    from archive.node.access import node_runs
-    from archive.node.control import ask
+    from archive.node.asking import ask_or_do
 
-    if not node_runs(settings.node.data):
-        try:
-            return _pack_alone(settings)
-        except Locked:
-            # A node may have started in between: then it is the one to ask.
-            if not node_runs(settings.node.data):
-                raise
-    return ask(settings.node.data, {"verb": "pack-now"}, say)
+    return ask_or_do(place.data_folder(), {"verb": "pack-now"}, say, lambda: _pack_alone(place.quiet_settings()))
 
 
 def _pack_alone(settings: "Settings") -> dict[str, Any]:
     from archive.flow.packing import Packer
     from archive.node.access import home_alone
-    from archive.node.jobs import to_json
     from archive.node.layout import want_archive
+    from archive.node.messages import to_json
 
     want_archive(settings)
     with home_alone(settings, "pack", say) as home:

@@ -19,10 +19,11 @@ import logging
 from urllib.parse import quote
 
 from archive.dicom.bulkdata import is_bulk_data
-from archive.dicom.context import LUT_DESCRIPTORS, Context
+from archive.dicom.context import LUT_DESCRIPTORS, Context, is_shared
 from archive.dicom.inflate import inflate
 from archive.dicom.json import dumps, loads
 from archive.dicom.raw_walk import ENTRY_BYTES, RawWalk
+from archive.dicom.repeating import Layout, Layouts
 from archive.dicom.scan import DEPTH_MAX, Buffer, RawElement, scan_elements, scan_items, sniff_encoding
 from archive.dicom.syntax import Encoding, encoding_of
 from archive.dicom.values import decode_attribute
@@ -54,6 +55,29 @@ class _Kept:
         self.fragments: dict[bytes, bytes] = {}
 
 
+class _Members:
+    """The members of one data set, for others that are like it."""
+
+    def __init__(self, members: list[bytes], context: Context) -> None:
+        self.context = context
+        self._members = {int(member[1:9], 16): member for member in members}
+        self._runs: list[tuple[bytes, int]] | None = None
+
+    def runs(self, layout: Layout) -> list[tuple[bytes, int]]:
+        """What stays, each with the tag of the element that comes behind it and differs (-1 for none)."""
+        if self._runs is None:
+            self._runs = []
+            run: list[bytes] = []
+            for element in layout.elements:
+                if element.tag in layout.differing:
+                    self._runs.append((b",".join(run), element.tag))
+                    run = []
+                elif element.tag in self._members:
+                    run.append(self._members[element.tag])
+            self._runs.append((b",".join(run), -1))
+        return self._runs
+
+
 class MetadataWriter:
     """Writes the metadata of instances; keeps what it converted, since the instances of a series repeat most elements.
 
@@ -70,6 +94,7 @@ class MetadataWriter:
         self._walk = RawWalk()
         self._kept: dict[tuple[Context, Encoding, tuple[bytes, ...]], _Kept] = {}
         self._kept_bytes = 0
+        self._layouts = Layouts()
 
     @property
     def kept_bytes(self) -> int:
@@ -106,9 +131,38 @@ class MetadataWriter:
             data_set = inflate(data_set, self._inflated_bytes_max)
         encoding = sniff_encoding(data_set, transfer_syntax_uid)
         with memoryview(data_set) as view:
-            members = self._level(view, 0, len(view), Context(encoding), encoding, 0)
+            members = self._repeated(view, encoding) or self._read_anew(view, encoding)
         way = f"instances/{_sop_instance_uid(members)}/bulkdata/".encode()
         return _join(b"{", [member.replace(_HERE, way) if _HERE in member else member for member in members], b"}")
+
+    def _repeated(self, data: memoryview, encoding: Encoding) -> list[bytes] | None:
+        """The members of a data set that is like one before, several of them in one piece."""
+        match = self._layouts.find(data, encoding)
+        if match is None:
+            return None
+        layout, found = match
+        last = layout.elements[-1].tag
+        if last in found and found[last].end != len(data) or any(is_shared(tag) for tag in layout.differing & found.keys()):
+            return None
+        facts: _Members = layout.facts
+        members: list[bytes] = []
+        for run, tag in facts.runs(layout):
+            if run:
+                members.append(run)
+            if tag in found and (fragment := self._convert(data, found[tag], facts.context, 0)):
+                members.append(fragment)
+        return members
+
+    def _read_anew(self, data: memoryview, encoding: Encoding) -> list[bytes]:
+        outer, learning = Context(encoding), self._layouts.wants
+        members = self._level(data, 0, len(data), outer, encoding, 0)
+        if learning:
+            _, shared, damage = self._walk.walk(data, 0, len(data), encoding)
+            if damage is None:
+                elements = list(scan_elements(data, encoding))
+                facts = _Members(members, self._kept_for(outer, encoding, shared).context)
+                self._layouts.learn(data, encoding, elements, frozenset(), facts, alone=True)
+        return members
 
     def _level(self, data: memoryview, start: int, end: int, outer: Context, encoding: Encoding, depth: int) -> list[bytes]:
         """The JSON members of one level, in the order of tags."""

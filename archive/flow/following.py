@@ -1,6 +1,6 @@
 """Taking packs into the index that rest in the tier and are not in it: after a crash, with a lost index, from other nodes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from archive.errors import BadInput, Damaged, NotFound, Unavailable
@@ -87,7 +87,7 @@ def settle_pending(home: Home) -> int:
 
 
 def next_sequence(home: Home) -> int:
-    """Number of this node's next pack: behind everything in the index, and behind damaged packs that are not in it.
+    """Number of this node's next pack: behind everything in the index and every plan, and behind damaged packs that are not in it.
 
     Raises
     ------
@@ -96,23 +96,27 @@ def next_sequence(home: Home) -> int:
     Unavailable
         The tier holds none of the packs that the index knows: what is written there now would be hidden once the right disk is mounted.
     """
-    identity, packed = home.identity, home.index.packed
+    identity, packed, pending = home.identity, home.index.packed, home.index.pending
     with packed.environment.reading() as t:
-        number = packed.last_sequence(t, identity.name) + 1
-    if number > 1 and next(iter(home.tier.list_packs(identity.name)), None) is None:
-        raise Unavailable(f"{home.tier.url} holds no pack of node {identity.name}, and the index knows {number - 1}: is it mounted?")
-    for name, node in _unknown(home, number):
-        if node not in ("", identity.node):
-            raise NumberTaken(
-                f"pack {name} was written by another node under the name {identity.name}: packing stops until one has another name"
-            )
-        number = name.sequence + 1
+        last = packed.last_sequence(t, identity.name)
+    with pending.environment.reading() as t:
+        number = max([last, *(plan.pack_sequence for _, plan in pending.plans(t))]) + 1
+    resting = [entry.name for entry in home.tier.list_packs(identity.name, last)]
+    if last and not resting and next(iter(home.tier.list_packs(identity.name)), None) is None:
+        raise Unavailable(f"{home.tier.url} holds no pack of node {identity.name}, and the index knows {last}: is it mounted?")
+    for name in resting:
+        if name.sequence >= number:
+            if _writer_of(home, name) not in ("", identity.node):
+                raise NumberTaken(
+                    f"pack {name} was written by another node under the name {identity.name}: packing stops until one has another name"
+                )
+            number = name.sequence + 1
     return number
 
 
-def _unknown(home: Home, first: int) -> Iterator[tuple[PackName, str]]:
-    for entry in home.tier.list_packs(home.identity.name, first):
-        try:
-            yield entry.name, str(read_pack_tail(home.tier, entry.name).header["node"])
-        except Damaged:
-            yield entry.name, ""
+def _writer_of(home: Home, name: PackName) -> str:
+    """UUID of the node that wrote a pack; empty where it is damaged."""
+    try:
+        return str(read_pack_tail(home.tier, name).header["node"])
+    except Damaged:
+        return ""

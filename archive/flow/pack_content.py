@@ -3,22 +3,45 @@
 import errno
 import logging
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from archive.dicom.metadata import MetadataWriter
-from archive.disk import Bytes
 from archive.errors import Exhausted
 from archive.flow.home import Home
 from archive.index.pending import Pending
 from archive.pack.descriptor import InstanceDescriptor
-from archive.pack.journal_reader import OpenRecord, open_record
+from archive.pack.journal import Journal
+from archive.pack.journal_reader import OpenRecord, OpenSegment
 from archive.pack.pack_writer import GZIP_LEVEL, SeriesContent
 
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
+SEGMENTS_OPEN_MAX = 8
+
+
+class Waiting:
+    """What waits in the journal, read where it lies: nothing of it is copied. The packer reads it, which alone releases segments."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._open: OrderedDict[int, OpenSegment] = OrderedDict()
+
+    def open(self, record: Pending) -> OpenRecord:
+        """A record; raises as `open_record`."""
+        number = record.location.segment
+        segment = self._open.pop(number, None) or OpenSegment(self._journal, number)
+        self._open[number] = segment
+        if len(self._open) > SEGMENTS_OPEN_MAX:
+            self._open.popitem(last=False)[1].close()
+        return segment.record(record.location.offset, record.descriptor.revision.sequence, record.descriptor.block_crcs)
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +57,8 @@ class Content:
         Sequences that cannot be packed, and why.
     """
 
-    series: list[SeriesContent]
-    records: dict[int, Pending]
+    series: list[SeriesContent] = field(default_factory=list)
+    records: dict[int, Pending] = field(default_factory=dict)
     damaged: dict[int, str] = field(default_factory=dict)
 
 
@@ -73,12 +96,12 @@ def instance_metadata(writer: MetadataWriter, opened: OpenRecord, descriptor: In
         data_set.release()
 
 
-def prepare(home: Home, records: list[Pending]) -> Content:
+def prepare(home: Home, waiting: Waiting, records: list[Pending]) -> Content:
     """Read each record, check it, and make the metadata of its series.
 
     A record that cannot be read is left out and named; the others are not held up by it.
     """
-    content = Content([], {})
+    content = Content()
     writer = MetadataWriter(home.settings.limits.inflated_bytes_max)
     for (study, series), group in groupby(records, key=lambda p: (p.descriptor.study_instance_uid, p.descriptor.series_instance_uid)):
         instances: list[tuple[InstanceDescriptor, bool]] = []
@@ -87,10 +110,10 @@ def prepare(home: Home, records: list[Pending]) -> Content:
         for record in group:
             d = record.descriptor
             try:
-                with open_record(home.journal, record.location, d.revision.sequence, d.block_crcs) as opened:
-                    for _ in pieces(opened, d.length):
-                        pass
-                    document = instance_metadata(writer, opened, d)
+                opened = waiting.open(record)
+                for _ in pieces(opened, d.length):
+                    pass
+                document = instance_metadata(writer, opened, d)
             except (Exhausted, MemoryError):
                 raise  # That is wrong with the machine, not with the record.
             except OSError as error:
@@ -114,11 +137,4 @@ def prepare(home: Home, records: list[Pending]) -> Content:
 def pieces(opened: OpenRecord, length: int) -> Iterator[memoryview]:
     """The payload in checked pieces of up to 1 MiB."""
     for offset in range(0, length, PIECE_BYTES):
-        yield opened.view(offset, min(PIECE_BYTES, length - offset))
-
-
-def read_pending(home: Home, record: Pending) -> Iterator[Bytes]:
-    """An instance of the journal for the pack writer."""
-    d = record.descriptor
-    with open_record(home.journal, record.location, d.revision.sequence, d.block_crcs) as opened:
-        yield from pieces(opened, d.length)
+        yield opened.view_in_place(offset, min(PIECE_BYTES, length - offset))

@@ -9,7 +9,7 @@ from archive.errors import ArchiveError
 from archive.flow.copies import PIECE_BYTES, JournalCopies, describe_again, journal_again
 from archive.flow.home import Home
 from archive.flow.mending import Mending
-from archive.flow.packing import pack_header
+from archive.flow.pack_steps import pack_header
 from archive.index.located import Located, PackPlace
 from archive.pack.checksum import crc32
 from archive.pack.descriptor import InstanceDescriptor, Plan, Revision
@@ -66,7 +66,7 @@ class PackRepair:
                     yield disk.read(fd, min(PIECE_BYTES, length - at), at)
 
             self._home.tier.quarantine(self.name)
-            self._home.tier.put(self.name.node, self.name.sequence, length, chunks(), lambda: self.name)
+            self._home.tier.put(self.name.node, self.name.sequence, length, chunks(), lambda _: self.name)
         finally:
             disk.close(fd)
         disk.unlink(path)
@@ -193,5 +193,5 @@ def put_void(home: Home, name: PackName, plan_id: str, reason: str) -> None:
         return iter(())
 
     home.tier.put(
-        name.node, name.sequence, writer.length, writer.stream(no_object), lambda: PackName(name.node, name.sequence, writer.digest)
+        name.node, name.sequence, writer.length, writer.stream(no_object), lambda digest: PackName(name.node, name.sequence, digest)
     )

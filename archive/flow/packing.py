@@ -1,39 +1,30 @@
-"""From journal to packs: which series are ready, what goes into which pack, and the order of steps that a crash may cut.
+"""From journal to packs: which series are ready, what goes into which pack, and what is finished after a crash."""
 
-The steps of one pack, each durable before the next: the plan is fsynced in the journal; the pack is streamed, synced, checked
-and renamed into place by its tier; the index takes it in one synced transaction; what waited is forgotten; journal segments that
-nobody needs are released. `docs/recovery.md` says what start-up does about a cut between any two of them.
-"""
-
+import contextlib
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from archive.dicom.attributes import ATTRIBUTES_VERSION
-from archive.dicom.metadata import METADATA_VERSION
-from archive.disk import Bytes
 from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
 from archive.flow.home import Home
 from archive.flow.housekeeping import Housekeeping
-from archive.flow.identity import Identity
-from archive.flow.pack_content import Content, prepare, read_pending
+from archive.flow.in_order import InOrder, Turn
+from archive.flow.pack_content import Content, Waiting, prepare
+from archive.flow.pack_steps import Overtaken, PackSteps, pack_header
 from archive.flow.portions import order_in_pack, portions
 from archive.flow.voiding import forget_voids
 from archive.index.located import SeriesKey
-from archive.index.packed_writer import PackedWriter
 from archive.index.pending import Pending, SeriesState
-from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
-from archive.pack.frame import Kind
+from archive.pack.descriptor import Deletion, Plan
 from archive.pack.naming import PackName
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, PackHeader, PackWriter, Read
 from archive.pack.segment import now_us
-from archive.pool.adoption import Adoption
 from archive.tier.protocol import NumberTaken
 from archive.tier.tails import read_pack_tail
 
@@ -59,17 +50,13 @@ class PackingReport:
     set_aside: dict[int, str]
 
 
-class _Overtaken(ArchiveError):
-    """A plan's number was used by another plan of this node."""
-
-
 class Packer:
     """The only writer of packs of a node, one in one process at a time; its methods may be called from several threads."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._pending, self._packed = home.index.pending, home.index.packed
-        self._writer = PackedWriter(home.index.packed)
+        self._steps = PackSteps(home)
         self._lock = threading.Lock()
         with self._pending.environment.reading() as t:
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
@@ -164,24 +151,32 @@ class Packer:
     def _pack(
         self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None, now: bool = True
     ) -> None:
-        target = self._home.settings.packer.pack_bytes_target
-        for records in portions(map(self._waiting, keys), lambda p: p.descriptor.length, target):
-            if stop is not None and stop.is_set():
-                return
-            self._pack_portion(records, progress)
+        settings = self._home.settings.packer
+        every = portions(map(self._waiting, keys), lambda p: p.descriptor.length, settings.pack_bytes_target)
+        with InOrder(settings.packs_at_once_max) as packs:
+            records = next(every, None)
+            while records is not None:
+                if stop is not None and stop.is_set():
+                    return
+                later = next(every, None)
+                self._pack_portion(packs, records, progress, is_last=later is None)
+                records = later
         while deletions := self._deletions():
             # They go with instances where some are packed; a pack of their own can wait for more of them.
             young = abs(now_us() - deletions[-1].deleted_us) < self._home.settings.packer.quiet_seconds * 1e6
             if young and not now or stop is not None and stop.is_set():
                 break
-            self._fulfil(self._plan([], deletions), Content([], {}), deletions)
+            self._steps.fulfil(self._steps.plan([], deletions), Content(), None, deletions)
         self.release_segments()
 
     def _deletions(self) -> list[Deletion]:
-        """Deletions that wait, as many as go into one pack."""
+        """Deletions that wait and are in no plan, as many as go into one pack."""
         out: list[Deletion] = []
         with self._pending.environment.reading() as t:
+            planned = {s for _, plan in self._pending.plans(t) for s in plan.sequences}
             for deletion in self._pending.deletions(t):
+                if deletion.revision.sequence in planned:
+                    continue
                 if out and sum(len(d.deleted) for d in out) + len(deletion.deleted) > INSTANCES_PER_PACK_MAX:
                     break
                 out.append(deletion)
@@ -194,17 +189,27 @@ class Packer:
             records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
         return sorted(records, key=lambda p: order_in_pack(p.descriptor))
 
-    def _pack_portion(self, records: list[Pending], progress: Callable[[str], None]) -> None:
-        content = prepare(self._home, records)
-        self._set_aside(content.damaged)
-        if not content.series:
-            return
-        sequences = [d.revision.sequence for s in content.series for d, _ in s.instances]
-        started = time.monotonic()
-        deletions = self._deletions()
-        name = self._fulfil(self._plan(sequences, deletions), content, deletions)
-        logger.info("packed %d instances into %s in %.2f s", len(sequences), name, time.monotonic() - started)
-        progress(f"packed {len(sequences)} instances into {name}")
+    def _pack_portion(self, packs: InOrder, records: list[Pending], progress: Callable[[str], None], *, is_last: bool) -> None:
+        waiting = Waiting(self._home.journal)
+
+        def fulfil(turn: Turn) -> None:
+            with contextlib.closing(waiting):
+                name = self._steps.fulfil(planned, content, waiting, deletions, turn=turn)
+            logger.info("packed %d instances into %s in %.2f s", len(sequences), name, time.monotonic() - started)
+            progress(f"packed {len(sequences)} instances into {name}")
+
+        with contextlib.ExitStack() as unless_begun:
+            unless_begun.callback(waiting.close)
+            content = prepare(self._home, waiting, records)
+            self._set_aside(content.damaged)
+            if not content.series:
+                return
+            sequences = [d.revision.sequence for s in content.series for d, _ in s.instances]
+            started = time.monotonic()
+            deletions = self._deletions()
+            planned = self._steps.plan(sequences, deletions)
+            packs.begin(fulfil, is_last=is_last)
+            unless_begun.pop_all()
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         if not damaged:
@@ -215,46 +220,7 @@ class Packer:
             for sequence, reason in damaged.items():
                 self._pending.set_aside(t, sequence, reason)
 
-    # --- the steps
-
-    def _plan(self, sequences: list[int], deletions: list[Deletion]) -> tuple[int, Plan]:
-        """The next plan, durable in the journal."""
-        plan = Plan(uuid.uuid4().hex, next_sequence(self._home), [*sequences, *(d.revision.sequence for d in deletions)])
-        data = plan.to_bytes()
-        sequence = self._home.journal.next_sequence()
-        appended = self._home.journal.append_small(Kind.PLAN, sequence, data)
-        try:
-            self._home.journal.sync(appended)
-            with self._pending.environment.writing() as t:
-                self._pending.add_plan(t, appended.location, sequence, plan)
-        finally:
-            self._home.journal.done(appended)
-        return sequence, plan
-
-    def _fulfil(self, planned: tuple[int, Plan], content: Content, deletions: list[Deletion], void_reason: str = "") -> PackName:
-        """Write the pack of a plan, unless it rests in the tier already; commit it; forget what waited."""
-        sequence, plan = planned
-        tier, identity = self._home.tier, self._home.identity
-        name = self._resting(plan)
-        if name is None:
-            writer = PackWriter(pack_header(identity, plan, void_reason), content.series, deletions)
-
-            def read(descriptor: InstanceDescriptor) -> Iterator[Bytes]:
-                return read_pending(self._home, content.records[descriptor.revision.sequence])
-
-            with self._home.pool.adopt(writer.length) as adoption:
-                name = tier.put(
-                    identity.name,
-                    plan.pack_sequence,
-                    writer.length,
-                    adoption.tee(writer.stream(read)),
-                    lambda: PackName(identity.name, plan.pack_sequence, writer.digest),
-                )
-                self._commit(name, adoption)
-        else:
-            self._commit(name)
-        self._forget(sequence, plan)
-        return name
+    # --- without a plan
 
     def publish(self, make: Callable[[PackHeader], PackWriter], read: Read, supersedes: list[tuple[str, int]]) -> PackName:
         """A pack of what rests in packs already: written, committed. It needs no plan, since nothing waits for it; cut off, it never was.
@@ -273,43 +239,15 @@ class Packer:
             writer = make(pack_header(identity, Plan(uuid.uuid4().hex, sequence, []), supersedes=supersedes))
             try:
                 name = tier.put(
-                    identity.name, sequence, writer.length, writer.stream(read), lambda: PackName(identity.name, sequence, writer.digest)
+                    identity.name, sequence, writer.length, writer.stream(read), lambda digest: PackName(identity.name, sequence, digest)
                 )
-                self._commit(name)
+                self._steps.commit(name, writer.tail())
             except (Exhausted, OSError):
                 # It may rest there all the same: then it is taken in before the next number is given.
                 with self._pending.environment.writing() as t:
                     self._pending.set_unfollowed(t, True)
                 raise
         return name
-
-    def _resting(self, plan: Plan) -> PackName | None:
-        """The plan's own pack, where it rests in the tier already."""
-        tier, node = self._home.tier, self._home.identity.name
-        for entry in tier.list_packs(node, plan.pack_sequence):
-            if entry.name.sequence != plan.pack_sequence:
-                return None
-            header = read_pack_tail(tier, entry.name).header
-            if header["plan_id"] != plan.plan_id and header["node"] == self._home.identity.node:
-                raise _Overtaken(f"pack {entry.name} fulfils another plan than {plan.plan_id}")
-            if header["plan_id"] != plan.plan_id:
-                raise NumberTaken(f"pack {entry.name} was written by another node under the name {node}")
-            tier.settle(entry.name)
-            return entry.name
-        return None
-
-    def _commit(self, name: PackName, adoption: Adoption | None = None) -> None:
-        tail = read_pack_tail(self._home.tier, name)
-        if adoption is not None:
-            adoption.keep(name, tail.covered)
-        with self._packed.environment.writing() as t:
-            self._writer.add_pack(t, name, tail)
-
-    def _forget(self, sequence: int, plan: Plan) -> None:
-        with self._pending.environment.writing() as t:
-            self._pending.remove(t, plan.sequences)
-            self._pending.remove_small(t, "deletions", plan.sequences)
-            self._pending.remove_small(t, "plans", [sequence])
 
     def release_segments(self) -> int:
         """Give back journal segments that hold nothing that waits; returns how many."""
@@ -340,36 +278,37 @@ class Packer:
             with self._packed.environment.reading() as t:
                 fulfilled = self._packed.is_fulfilled(t, self._home.identity.name, plan)
             if fulfilled:
-                self._forget(sequence, plan)
+                self._steps.forget(sequence, plan)
                 continue
             try:
-                resting = self._resting(plan)
+                resting = self._steps.resting(plan)
             except Damaged as error:  # Its records go into another pack then.
                 logger.error("pack %d is damaged; what the journal still has of it is packed again: %s", plan.pack_sequence, error)
-                self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
+                self._steps.forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
                 continue
-            except _Overtaken as error:
+            except Overtaken as error:
                 # Its sync failed, so that its records were planned anew under the same number; it was written all the same.
                 logger.warning("plan %s is done with: %s", plan.plan_id, error)
-                self._forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
+                self._steps.forget(sequence, Plan(plan.plan_id, plan.pack_sequence, []))
                 continue
             if resting is not None:  # Whatever became of its records since: it was written whole.
-                self._commit(resting)
-                self._forget(sequence, plan)
+                self._steps.commit(resting, read_pack_tail(self._home.tier, resting))
+                self._steps.forget(sequence, plan)
                 continue
             with self._pending.environment.reading() as t:
                 found = [self._pending.get(t, s) for s in plan.sequences if s not in deletions]
             logger.info("finishing plan %s of pack %d", plan.plan_id, plan.pack_sequence)
             records = [f for f in found if f is not None]
-            content = prepare(self._home, records)
-            if len(records) < len(found) or content.damaged:
-                reason = "; ".join(content.damaged.values()) or "records of the plan are gone: deleted meanwhile, or damaged"
-                self._set_aside(content.damaged)
-                logger.error("plan %s of pack %d is void: %s", plan.plan_id, plan.pack_sequence, reason)
-                # Its number is published as a pack that holds nothing, so that followers see no gap; the good records are planned anew.
-                self._fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content([], {}), [], void_reason=reason)
-            else:
-                self._fulfil((sequence, plan), content, [deletions[s] for s in plan.sequences if s in deletions])
+            with contextlib.closing(Waiting(self._home.journal)) as waiting:
+                content = prepare(self._home, waiting, records)
+                if len(records) == len(found) and not content.damaged:
+                    self._steps.fulfil((sequence, plan), content, waiting, [deletions[s] for s in plan.sequences if s in deletions])
+                    continue
+            reason = "; ".join(content.damaged.values()) or "records of the plan are gone: deleted meanwhile, or damaged"
+            self._set_aside(content.damaged)
+            logger.error("plan %s of pack %d is void: %s", plan.plan_id, plan.pack_sequence, reason)
+            # Its number is published as a pack that holds nothing, so that followers see no gap; the good records are planned anew.
+            self._steps.fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content(), None, [], void_reason=reason)
 
     def _follow(self) -> None:
         """What start-up could not do, as the tier did not answer."""
@@ -382,9 +321,3 @@ class Packer:
         with self._pending.environment.writing() as t:
             self._pending.set_unfollowed(t, False)
         logger.info("the tier answers: %d packs taken into the index; of what waited %d instances rest in packs", followed.adopted, settled)
-
-
-def pack_header(identity: Identity, plan: Plan, void_reason: str = "", supersedes: list[tuple[str, int]] | None = None) -> PackHeader:
-    """First line of the content index of a plan's pack."""
-    versions = METADATA_VERSION, ATTRIBUTES_VERSION
-    return PackHeader(identity.name, identity.node, plan.pack_sequence, plan.plan_id, now_us(), *versions, supersedes or [], void_reason)

@@ -5,16 +5,15 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archive.config import Settings
 from archive.errors import Damaged, Locked
+from archive.node.asking import ask, node_runs
 from archive.node.child import INDEX_REMEDY
-from archive.node.control import ask
 from archive.node.jobs import run_job
 from archive.node.layout import make_layout
-from archive.node.lock import DataLock, holder_of, lock_data
+from archive.node.lock import DataLock, lock_data
 
 if TYPE_CHECKING:
     from archive.flow.home import Home
@@ -23,12 +22,6 @@ WRITERS_SECONDS_MAX = 10.0
 """Wait for the last writers of a node that is gone: an import beside it notices at its next file."""
 
 Progress = Callable[[str], None]
-
-
-def node_runs(data: Path) -> bool:
-    """Whether a node has the folder."""
-    holder = holder_of(data)
-    return holder is not None and holder.verb == "serve"
 
 
 @contextlib.contextmanager

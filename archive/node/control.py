@@ -1,4 +1,4 @@
-"""The control socket: how a verb talks to the node that has the data folder.
+"""The control socket: how a verb talks to the node that has the data folder. `archive.node.asking` is the verb's end.
 
 The verb sends one request, `{"verb": "pack-now"}`; the node answers with any number of `{"progress": text}` and at last
 `{"done": true, ...}` or `{"error": text, "kind": name}`. The socket belongs to the supervisor, so it outlives the packer
@@ -11,19 +11,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
-from archive.errors import ArchiveError, BadInput, Exhausted, NotUnderstood, Unavailable
-from archive.node.jobs import error_message, error_of, to_json
-from archive.node.lock import holder_of
-from archive.node.messages import Message, receive, send
-from archive.node.sockets import connect_control
+from archive.errors import ArchiveError, BadInput, Exhausted, NotUnderstood
+from archive.node.messages import Message, error_message, receive, send, to_json
 
 CONNECTIONS_MAX = 16
 REQUEST_SECONDS_MAX = 10.0
-CONNECT_SECONDS_MAX = 10.0
-"""Wait for the socket of a node that just took the lock."""
 
 Progress = Callable[[str], None]
 Verb = Callable[[Message, Progress], object]
@@ -107,43 +100,3 @@ class ControlServer:
             send(connection, {"error": f"internal error: {error}", "kind": "ArchiveError"})
         else:
             send(connection, {"done": True, **(report if isinstance(report, dict) else {"report": report})})
-
-
-def ask(data: Path, request: Message, progress: Progress) -> dict[str, Any]:
-    """Have the node of a data folder do something and wait until it is done.
-
-    Returns
-    -------
-    dict
-        The node's report.
-
-    Raises
-    ------
-    Unavailable
-        No node answers, or it went away before it was done.
-    ArchiveError
-        What the node says no with.
-    """
-    try:
-        with _connect(data) as connection:
-            send(connection, request)
-            for message in receive(connection):
-                if "error" in message:
-                    raise error_of(message)
-                if message.get("done"):
-                    return message
-                progress(str(message.get("progress", "")))
-    except OSError as error:
-        raise Unavailable(f"the node of {data} does not answer: {error.strerror or error}") from error
-    raise Unavailable(f"the node of {data} went away before it was done")
-
-
-def _connect(data: Path) -> socket.socket:
-    deadline = time.monotonic() + CONNECT_SECONDS_MAX
-    while True:
-        try:
-            return connect_control(data)
-        except (FileNotFoundError, ConnectionRefusedError):
-            if time.monotonic() > deadline or holder_of(data) is None:
-                raise
-            time.sleep(0.05)

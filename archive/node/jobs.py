@@ -3,15 +3,13 @@
 The child sends `{"progress": text}` as it goes, then `{"result": ...}` or `{"error": text, "kind": name}`.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from archive import errors
 from archive.config import Settings
 from archive.errors import ArchiveError, Damaged
 from archive.node.child import Child, is_crash, manner_of_death
-from archive.node.messages import Message, receive
+from archive.node.messages import Message, error_of, receive
 
 Progress = Callable[[str], None]
 
@@ -113,27 +111,3 @@ def _listen(child: Child, progress: Progress) -> Message | None:
     except ConnectionError:
         pass  # It died with something unread; its exit code tells.
     return None
-
-
-def error_message(error: ArchiveError) -> Message:
-    """An error as a message, for the other side to raise again."""
-    return {"error": str(error), "kind": type(error).__name__}
-
-
-def error_of(message: Message) -> ArchiveError:
-    """The error that a message carries."""
-    kind = getattr(errors, str(message.get("kind")), ArchiveError)
-    if not (isinstance(kind, type) and issubclass(kind, ArchiveError)):
-        kind = ArchiveError
-    return kind(str(message["error"]))
-
-
-def to_json(value: object) -> Any:
-    """A report as JSON values: dataclasses and tuples with what they hold, anything else that JSON lacks as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_json(v) for v in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

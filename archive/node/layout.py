@@ -8,7 +8,6 @@ from archive.tier.opening import open_tier
 
 FOLDERS = ("journal", "index", "pool", "derived")
 PACKS = "packs"
-CONTROL_SOCKET = "control.sock"
 
 
 def with_absolute_data(settings: Settings) -> Settings:

@@ -1,11 +1,13 @@
 """Messages between processes of a node: one JSON object a line, over a stream socket."""
 
+import dataclasses
 import json
 import socket
 from collections.abc import Iterator
 from typing import Any
 
-from archive.errors import NotUnderstood
+from archive import errors
+from archive.errors import ArchiveError, NotUnderstood
 
 MESSAGE_BYTES_MAX = 4 << 20
 
@@ -60,3 +62,27 @@ def decode(line: bytes) -> Message:
     if not isinstance(message, dict):
         raise NotUnderstood(f"not a JSON object: {line[:80]!r}")
     return message
+
+
+def error_message(error: ArchiveError) -> Message:
+    """An error as a message, for the other side to raise again."""
+    return {"error": str(error), "kind": type(error).__name__}
+
+
+def error_of(message: Message) -> ArchiveError:
+    """The error that a message carries."""
+    kind = getattr(errors, str(message.get("kind")), ArchiveError)
+    if not (isinstance(kind, type) and issubclass(kind, ArchiveError)):
+        kind = ArchiveError
+    return kind(str(message["error"]))
+
+
+def to_json(value: object) -> Any:
+    """A report as JSON values: dataclasses and tuples with what they hold, anything else that JSON lacks as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(v) for v in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

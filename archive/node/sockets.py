@@ -5,11 +5,14 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from archive.config import Settings
 from archive.errors import ArchiveError, WrongUse
-from archive.node.layout import CONTROL_SOCKET
 
+if TYPE_CHECKING:
+    from archive.config import Settings
+
+CONTROL_SOCKET = "control.sock"
 BACKLOG = 512
 
 
@@ -54,7 +57,7 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def want_policy(settings: Settings) -> None:
+def want_policy(settings: "Settings") -> None:
     """Refuse to serve strangers unless the settings say that they are welcome (promise P8).
 
     On loopback every caller is welcome. Elsewhere DIMSE wants to know its calling AE titles, and HTTP, which cannot tell its

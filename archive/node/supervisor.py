@@ -21,11 +21,11 @@ from archive.dimse.slots import clear_slots, create_slots
 from archive.errors import ArchiveError
 from archive.node.access import alone, recover
 from archive.node.child import Child, manner_of_death
-from archive.node.layout import CONTROL_SOCKET, with_absolute_data
+from archive.node.layout import with_absolute_data
 from archive.node.lock import DataLock
 from archive.node.logs import log_to_stderr
 from archive.node.messages import decode
-from archive.node.sockets import address_of, bind, bind_control, listen, want_policy
+from archive.node.sockets import CONTROL_SOCKET, address_of, bind, bind_control, listen, want_policy
 
 START_SECONDS_MAX = 45.0
 """A worker that is not ready by then hangs."""

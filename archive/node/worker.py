@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 
 from archive.config import Settings, association_limits
 from archive.errors import ArchiveError, Unavailable
-from archive.node.jobs import JOBS, error_message, to_json
+from archive.node.jobs import JOBS
 from archive.node.logs import log_to_stderr
-from archive.node.messages import Message, receive, send
+from archive.node.messages import Message, error_message, receive, send, to_json
 
 ORPHANED = 3
 """Exit code of a process whose parent died."""

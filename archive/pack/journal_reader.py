@@ -13,33 +13,99 @@ from archive.pack.frame import ALIGNMENT, HEADER_BYTES, RECORD_MAGIC, SEGMENT_HE
 from archive.pack.journal import Journal, Location
 
 
+class OpenSegment:
+    """A segment, open under a shared lock so that the file is not recycled meanwhile.
+
+    Raises
+    ------
+    NotFound
+        It is released or lives another life: look the instance up again.
+    Damaged
+        Its header does not hold.
+    """
+
+    def __init__(self, journal: Journal, number: int) -> None:
+        self.disk, self.number = journal.disk, number
+        self._mapped: mmap.mmap | None = None
+        try:
+            self.fd = journal.open_segment(number)
+        except FileNotFoundError:
+            raise NotFound(f"journal segment {number} is released") from None
+        try:
+            self.disk.lock(self.fd, shared=True)
+            segment = SegmentHeader.unpack(self.disk.read(self.fd, SEGMENT_HEADER_BYTES, 0))
+            if segment is None:
+                raise Damaged(f"journal segment {number}: its header is damaged")
+            if segment.number != number:
+                raise NotFound(f"journal segment {number} is released")
+        except BaseException:
+            self.close()
+            raise
+        self._epoch = segment.epoch
+
+    def close(self) -> None:
+        """Give descriptor and lock back; what is mapped stays as long as somebody looks at it."""
+        self.disk.close(self.fd)
+
+    def record(self, offset: int, sequence: int, block_crcs: list[int] | None = None) -> "OpenRecord":
+        """A record by its place; `Damaged` where its header is not there."""
+        header = RecordHeader.unpack(self.disk.read(self.fd, HEADER_BYTES, offset), self._epoch)
+        if header is None or header.sequence != sequence:
+            raise Damaged(f"journal segment {self.number}: no record {sequence} at {offset}")
+        return OpenRecord(self, offset, header, block_crcs)
+
+    def mapped(self, end: int) -> mmap.mmap:
+        """The segment's bytes up to `end` at least."""
+        if self._mapped is None or len(self._mapped) < end:
+            size = self.disk.size(self.fd)
+            if size < end:
+                raise Damaged(f"journal segment {self.number}: file ends at {size}, wanted bytes up to {end}")
+            self._mapped = self.disk.map_read(self.fd, size)
+        return self._mapped
+
+
 class OpenRecord:
-    """A record's payload, open under a shared lock on its segment so that the file is not recycled meanwhile.
+    """A record's payload in an open segment.
 
     Small payloads are read and checked whole, once; large ones by the CRCs of their 256 KiB blocks, as they are asked for.
     """
 
-    def __init__(self, disk: Disk, fd: int, offset: int, header: RecordHeader, block_crcs: list[int] | None) -> None:
-        self._disk, self._fd, self._start, self.header = disk, fd, offset + HEADER_BYTES, header
+    def __init__(self, segment: OpenSegment, offset: int, header: RecordHeader, block_crcs: list[int] | None) -> None:
+        self._segment, self._start, self.header = segment, offset + HEADER_BYTES, header
+        self._disk, self._fd = segment.disk, segment.fd
         self._block_crcs = block_crcs
         self._whole: memoryview | None = None
-        self._mapped: mmap.mmap | None = None
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Checked bytes of the payload.
+        """Checked bytes of the payload, which are the caller's.
 
         Raises
         ------
         Damaged
             They do not match their CRC.
         """
+        return self._checked(offset, length, self._copy)
+
+    def view_in_place(self, offset: int, length: int) -> memoryview:
+        """The same without a copy: where they lie in the segment, which must not be released as long as somebody looks at them."""
+        return self._checked(offset, length, self._in_place)
+
+    def _copy(self, begin: int, end: int) -> memoryview:
+        return memoryview(self._disk.read(self._fd, end - begin, self._start + begin))
+
+    def _in_place(self, begin: int, end: int) -> memoryview:
+        mapped = self._segment.mapped(self._start + self.header.payload_length)
+        populate(mapped, self._start + begin, end - begin)
+        return memoryview(mapped)[self._start + begin : self._start + end]
+
+    def _checked(self, offset: int, length: int, read: Callable[[int, int], memoryview]) -> memoryview:
         if offset < 0 or length < 0 or offset + length > self.header.payload_length:
             raise Damaged(f"bytes {offset}..{offset + length} lie outside of a payload of {self.header.payload_length}")
         if self._block_crcs is None:
-            return self._read_whole()[offset : offset + length]
+            return self._read_whole(read)[offset : offset + length]
         first, last = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES
         begin = first * BLOCK_BYTES
-        data = memoryview(self._disk.read(self._fd, min((last + 1) * BLOCK_BYTES, self.header.payload_length) - begin, self._start + begin))
+        data = read(begin, min((last + 1) * BLOCK_BYTES, self.header.payload_length))
         for number in range(first, last + 1):
             at = number * BLOCK_BYTES - begin
             if crc32(data[at : at + BLOCK_BYTES]) != self._block_crcs[number]:
@@ -50,12 +116,12 @@ class OpenRecord:
         """The same, in pieces: one."""
         return [self.view(offset, length)]
 
-    def _read_whole(self) -> memoryview:
+    def _read_whole(self, read: Callable[[int, int], memoryview]) -> memoryview:
         if self._whole is None:
-            data = self._disk.read(self._fd, self.header.payload_length, self._start)
+            data = read(0, self.header.payload_length)
             if crc32(data) != self.header.payload_crc:
                 raise Damaged(f"journal record {self.header.sequence}: payload does not match its CRC")
-            self._whole = memoryview(data)
+            self._whole = data
         return self._whole
 
     def raw(self) -> tuple[bytes, bytes]:
@@ -82,41 +148,16 @@ class OpenRecord:
     def mapped(self) -> memoryview:
         """The whole payload; a small one checked, a large one mapped and not checked: for parsers, which stand any bytes."""
         if self._block_crcs is None:
-            return self._read_whole()
-        if self._mapped is None:
-            self._mapped = self._disk.map_read(self._fd, self._start + self.header.payload_length)
-        return memoryview(self._mapped)[self._start : self._start + self.header.payload_length]
+            return self._read_whole(self._copy)
+        end = self._start + self.header.payload_length
+        return memoryview(self._segment.mapped(end))[self._start : end]
 
 
 @contextlib.contextmanager
 def open_record(journal: Journal, location: Location, sequence: int, block_crcs: list[int] | None = None) -> Iterator[OpenRecord]:
-    """A record by its place.
-
-    Raises
-    ------
-    NotFound
-        The segment is released or lives another life: look the instance up again.
-    Damaged
-        The header that should be there is not.
-    """
-    disk = journal.disk
-    try:
-        fd = journal.open_segment(location.segment)
-    except FileNotFoundError:
-        raise NotFound(f"journal segment {location.segment} is released") from None
-    try:
-        disk.lock(fd, shared=True)
-        segment = SegmentHeader.unpack(disk.read(fd, SEGMENT_HEADER_BYTES, 0))
-        if segment is None:
-            raise Damaged(f"journal segment {location.segment}: its header is damaged")
-        if segment.number != location.segment:
-            raise NotFound(f"journal segment {location.segment} is released")
-        header = RecordHeader.unpack(disk.read(fd, HEADER_BYTES, location.offset), segment.epoch)
-        if header is None or header.sequence != sequence:
-            raise Damaged(f"journal segment {location.segment}: no record {sequence} at {location.offset}")
-        yield OpenRecord(disk, fd, location.offset, header, block_crcs)
-    finally:
-        disk.close(fd)
+    """A record by its place, its segment open as long; raises as `OpenSegment` and `OpenSegment.record`."""
+    with contextlib.closing(OpenSegment(journal, location.segment)) as segment:
+        yield segment.record(location.offset, sequence, block_crcs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ tail locator. `docs/pack-format.md` is the page.
 """
 
 import gzip
-import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from archive.pack.checksum import BLOCK_BYTES, BlockCrcs, Bytes, crc32
 from archive.pack.descriptor import Deletion, InstanceDescriptor
 from archive.pack.locator import FORMAT_VERSION, LOCATOR_BYTES, Locator
 from archive.pack.naming import BLOCK_CRCS_ENTRY, CONTENT_INDEX_ENTRY, instance_entry, metadata_entry
+from archive.pack.pack_reader import PackTail, read_tail
 from archive.pack.zip_format import Entry, end_records, place
 
 Read = Callable[[InstanceDescriptor], Iterator[Bytes]]
@@ -92,7 +92,7 @@ class SeriesContent:
 
 
 class PackWriter:
-    """One pack. `length` is exact before the first byte is streamed; `digest` and `block_crcs` hold after the last."""
+    """One pack. `length`, and `covered` of it by block CRCs, are exact before the first byte is streamed; `tail` holds after the last."""
 
     def __init__(self, header: PackHeader, series: list[SeriesContent], deletions: list[Deletion]) -> None:
         self._instances: list[tuple[Entry, InstanceDescriptor]] = []
@@ -136,12 +136,13 @@ class PackWriter:
             at += len(content.instances)
         index = compress(b"".join(dumps(line) + b"\n" for line in lines))
         self._small.append((self._place(CONTENT_INDEX_ENTRY, len(index)), index))
+        self.covered = self._at
         blocks = (self._at + BLOCK_BYTES - 1) // BLOCK_BYTES
         self._blocks = self._place(BLOCK_CRCS_ENTRY, 4 * blocks)
         entries = [e for e, _ in self._instances] + [e for e, _ in self._small] + [self._blocks]
         self.length = self._at + sum(len(e.central_header(0)) for e in entries) + len(end_records(0, 0, 0, 0)) + LOCATOR_BYTES
-        self.digest = ""
-        self.block_crcs: list[int] = []
+        self._end = b""
+        self._tail: PackTail | None = None
 
     def _place(self, name: str, length: int) -> Entry:
         entry = place(name, length, self._at)
@@ -161,17 +162,11 @@ class PackWriter:
         Damaged
             An instance has another length or CRC than its descriptor says.
         """
-        blocks, whole, written = BlockCrcs(), hashlib.sha256(), 0
-
-        def out(data: Bytes) -> Bytes:
-            nonlocal written
-            whole.update(data)
-            written += len(data)
-            return data
+        blocks = BlockCrcs()
 
         def covered(data: Bytes) -> Bytes:
             blocks.update(data)
-            return out(data)
+            return data
 
         for entry, descriptor in self._instances:
             yield covered(entry.local_header(descriptor.crc))
@@ -184,15 +179,25 @@ class PackWriter:
         for entry, data in self._small:
             yield covered(entry.local_header(crc32(data)))
             yield covered(data)
-        self.block_crcs = blocks.finish()
-        yield from map(out, self._tail())
-        self.digest = whole.hexdigest()
+        entries = [(e, d.crc) for e, d in self._instances] + [(e, crc32(data)) for e, data in self._small]
+        end = b"".join(tail_of(entries, self._blocks, blocks.finish()))
+        yield end
+        written = blocks.length + len(end)
         if written != self.length:
             raise Damaged(f"the pack came out {written} bytes long, laid out were {self.length}")
+        self._end = end
 
-    def _tail(self) -> Iterator[bytes]:
-        entries = [(e, d.crc) for e, d in self._instances] + [(e, crc32(data)) for e, data in self._small]
-        return tail_of(entries, self._blocks, self.block_crcs)
+    def tail(self) -> PackTail:
+        """What a reader will find in the pack that was streamed."""
+        if self._tail is None:
+            index, packed = self._small[-1]
+
+            def kept(offset: int, length: int) -> bytes:
+                begin, data = (self.covered, self._end) if offset >= self.covered else (index.data_offset, packed)
+                return data[offset - begin : offset - begin + length]
+
+            self._tail = read_tail(self.length, kept)
+        return self._tail
 
 
 def tail_of(entries: list[tuple[Entry, int]], blocks: Entry, block_crcs: list[int]) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from archive.disk import Bytes
 from archive.errors import Exhausted
+from archive.pack.alongside import Alongside
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.naming import PackName
 from archive.pool.counters import PoolCounters
@@ -29,25 +30,29 @@ class Adoption:
     def __init__(self, room: Room | None, length: int, extent_bytes: int, counters: PoolCounters) -> None:
         self._room, self._length, self._extent_bytes, self._counters = room, length, extent_bytes, counters
         self._fillings: list[Filling] = []
+        self._is_full = False
+        self._taking: Alongside | None = None
 
     def __enter__(self) -> "Adoption":
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._taking is not None:
+            self._taking.abandon()
         for filling in self._fillings:
             filling.abandon()
 
     def tee(self, chunks: Iterable[Bytes]) -> Iterator[Bytes]:
-        """The same chunks."""
-        taking = self._room is not None
-        for chunk in chunks:
-            if taking:
-                taking = self._take(memoryview(chunk))
-            yield chunk
+        """The same chunks, each of which must stay what it is until `keep`."""
+        if self._room is None:
+            return iter(chunks)
+        self._taking = Alongside(self._take)
+        return self._taking.through(chunks)
 
-    def _take(self, chunk: memoryview) -> bool:
+    def _take(self, chunk: memoryview) -> None:
         room = self._room
-        assert room is not None
+        if room is None or self._is_full:
+            return
         try:
             while chunk:
                 last = self._fillings[-1] if self._fillings else None
@@ -55,21 +60,22 @@ class Adoption:
                     done = sum(filling.length for filling in self._fillings)
                     last = room.swapping.begin(min(self._extent_bytes, self._length - done))
                     if last is None:
-                        return False
+                        self._is_full = True
+                        return
                     self._fillings.append(last)
                 now = chunk[: last.length - last.written]
                 last.write(now)
                 chunk = chunk[len(now) :]
         except (Exhausted, OSError) as error:
             logger.info("the pool adopts no more of a fresh pack: %s", error)
-            return False
-        return True
+            self._is_full = True
 
     def keep(self, name: PackName, covered: int) -> None:
         """The pack rests under this name; `covered` bytes of it have block CRCs and can be served."""
         room = self._room
-        if room is None:
+        if room is None or self._taking is None:
             return
+        self._taking.finish()
         total = -(-covered // BLOCK_BYTES)
         blocks = self._extent_bytes // BLOCK_BYTES
         for number, filling in enumerate(self._fillings):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.errors import BadInput, Damaged, NotFound, NotUnderstood, Unavailable
+from archive.pack.alongside import Alongside
 from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, in_flight_name, quarantined_name
 from archive.tier.protocol import NumberTaken, PackEntry
 
@@ -27,7 +28,7 @@ class DirectoryTier:
         self._root, self._disk = root.absolute(), disk
         self.url = f"file://{self._root}"
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[], PackName]) -> PackName:
+    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
         self._refuse_taken(node, sequence)
         part = self._root / in_flight_name(node, sequence)
         self._disk.make_folder(part.parent)
@@ -35,11 +36,13 @@ class DirectoryTier:
             self._disk.unlink(part)
         fd = self._disk.create(part)
         try:
-            written = 0
-            for chunk in chunks:
-                written += self._disk.write(fd, [chunk], written)
-            self._disk.sync(fd)
-            name = final()
+            written, whole = 0, hashlib.sha256()
+            with Alongside(whole.update) as hashing:
+                for chunk in hashing.through(chunks):
+                    written += self._disk.write(fd, [chunk], written)
+                self._disk.sync(fd)
+                hashing.finish()
+            name = final(whole.hexdigest())
             self._disk.drop_cached(fd)
             if written != length or self._disk.size(fd) != length or self._digest(fd, length) != name.digest:
                 raise Damaged(f"pack {name} is not at rest what was written ({written} of {length} bytes)")

@@ -25,15 +25,17 @@ class Tier(Protocol):
 
     url: str
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[], PackName]) -> PackName:
+    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
         """Take a pack: streamed under a name that no reader looks at, durable, length and digest checked at rest, then renamed.
 
         Parameters
         ----------
         length : int
             Exact, in bytes; what is streamed is compared with it.
+        chunks : iterable
+            Each must stay what it is until this returns.
         final : callable
-            Gives the name once the last chunk was streamed, for it holds the digest.
+            Gets the SHA-256 of what was streamed, after the last chunk, and gives the name; nothing is renamed before.
 
         Raises
         ------

@@ -15,6 +15,7 @@ from pathlib import Path
 from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import ArchiveError, BadInput, Damaged, NotFound, NotUnderstood, Unavailable
+from archive.pack.alongside import Alongside
 from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, folder_of, in_flight_name, quarantined_name
 from archive.tier.protocol import NumberTaken, PackEntry
 from archive.tier.webhdfs_answers import Checksum, FileStatus
@@ -52,7 +53,7 @@ class WebHdfsTier:
 
     # --- taking
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[], PackName]) -> PackName:
+    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
         self._refuse_taken(node, sequence)
         # A name of its own for each try: what a DataNode still does for an earlier one reaches another file.
         part = self._path(f"{in_flight_name(node, sequence)}.{secrets.token_hex(4)}")
@@ -60,8 +61,10 @@ class WebHdfsTier:
         try:
             self._make_folder(IN_FLIGHT)
             self._drop_earlier(node, sequence)
-            self._files.write(part, length, passed.through(chunks), self._settings.block_bytes)
-            name = final()
+            with Alongside(passed.look) as looking:
+                self._files.write(part, length, looking.through(passed.through(chunks)), self._settings.block_bytes)
+                looking.finish()
+            name = final(passed.digest)
             status = self._check_at_rest(part, name, passed)
             self._make_folder(folder_of(node, sequence))
             self._refuse_taken(node, sequence)
@@ -268,6 +271,10 @@ class _Passed:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
+    def look(self, piece: memoryview) -> None:
+        self._digest.update(piece)
+        self.checksum.update(piece)
+
     def through(self, chunks: Iterable[Bytes]) -> Iterator[Bytes]:
         """The chunks in pieces of 1 MiB at most, never more than was said; `Damaged` after the last one where they were more or fewer."""
         for chunk in chunks:
@@ -276,8 +283,6 @@ class _Passed:
                 piece = view[at : at + PIECE_BYTES]
                 self.length += len(piece)
                 if self.length <= self.length_wanted:
-                    self._digest.update(piece)
-                    self.checksum.update(piece)
                     yield piece
         if self.length != self.length_wanted:
             raise Damaged(f"a pack is not what was said: {self.length} of {self.length_wanted} bytes")

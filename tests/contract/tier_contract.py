@@ -24,7 +24,7 @@ def put(tier: Tier, sequence: int = 1, *, node: str = NODE, instances: Iterable[
     flagged = [(made, False) for made in instances] or [(make_instance(sequence, bytes([sequence % 256]) * 300_000), False)]
     writer = pack_writer(flagged, sequence=sequence, node=node)
     chunks = writer.stream(reader_of(flagged))
-    return tier.put(node, sequence, writer.length if length is None else length, chunks, lambda: PackName(node, sequence, writer.digest))
+    return tier.put(node, sequence, writer.length if length is None else length, chunks, lambda digest: PackName(node, sequence, digest))
 
 
 class TierContract:
@@ -70,7 +70,7 @@ class TierContract:
                 yield chunk
             seen.append(list(tier.list_packs(NODE)))
 
-        name = tier.put(NODE, 1, writer.length, chunks(), lambda: PackName(NODE, 1, writer.digest))
+        name = tier.put(NODE, 1, writer.length, chunks(), lambda digest: PackName(NODE, 1, digest))
         assert len(seen) > 3
         assert seen == [[]] * len(seen)
         assert [entry.name for entry in tier.list_packs(NODE)] == [name]
@@ -86,7 +86,7 @@ class TierContract:
     def test_another_digest_than_named_is_refused(self, tier: Tier, left_behind: Callable[[], list[str]]) -> None:
         pack = make_pack([make_instance(1)], node=NODE)
         with pytest.raises(Damaged):
-            tier.put(NODE, 1, len(pack.data), [pack.data], lambda: PackName(NODE, 1, "0" * 64))
+            tier.put(NODE, 1, len(pack.data), [pack.data], lambda _: PackName(NODE, 1, "0" * 64))
         assert left_behind() == []
 
     @pytest.mark.parametrize("chunks_before", [0, 1, 3])
@@ -104,12 +104,12 @@ class TierContract:
                 yield chunk
 
         with pytest.raises(error, match="cut"):
-            tier.put(NODE, 1, writer.length, chunks(), lambda: PackName(NODE, 1, writer.digest))
+            tier.put(NODE, 1, writer.length, chunks(), lambda digest: PackName(NODE, 1, digest))
         assert left_behind() == []
         assert put(tier).sequence == 1
 
     def test_a_name_that_cannot_be_made_leaves_nothing(self, tier: Tier, left_behind: Callable[[], list[str]]) -> None:
-        def no_name() -> PackName:
+        def no_name(_: str) -> PackName:
             raise Interrupted("no name")
 
         with pytest.raises(Interrupted):
@@ -128,7 +128,7 @@ class TierContract:
             yield b"12345"
 
         with pytest.raises(NumberTaken, match=f"number 5 of node {NODE} is taken by {name}"):
-            tier.put(NODE, 5, 5, chunks(), lambda: PackName(NODE, 5, "0" * 64))
+            tier.put(NODE, 5, 5, chunks(), lambda _: PackName(NODE, 5, "0" * 64))
         assert streamed == []  # it is said before a byte is sent
         assert left_behind() == before
         assert put(tier, 5, node="node-b").sequence == 5
@@ -146,7 +146,7 @@ class TierContract:
             other.append(self.put_by_another(tier, 1))
 
         with pytest.raises(NumberTaken, match="do two nodes write under one name"):
-            tier.put(NODE, 1, writer.length, chunks(), lambda: PackName(NODE, 1, writer.digest))
+            tier.put(NODE, 1, writer.length, chunks(), lambda digest: PackName(NODE, 1, digest))
         assert left_behind() == [str(other[0])]
 
     def put_by_another(self, tier: Tier, sequence: int) -> PackName:

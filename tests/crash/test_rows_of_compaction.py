@@ -9,7 +9,7 @@ from archive.errors import NotFound
 from archive.flow.check import verify
 from archive.flow.compaction import Compactor
 from archive.flow.deletion import Deleter
-from archive.flow.packing import Packer
+from archive.flow.pack_steps import PackSteps
 from archive.flow.recovery import rebuild_index
 from archive.flow.superseded import delete_superseded
 from archive.index.packed_writer import PackedWriter
@@ -84,7 +84,7 @@ def test_C1_part_of_it_is_streamed(doomed: Doomed, call: str, torn: bool) -> Non
 def test_C2_it_is_renamed(doomed: Doomed, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if when == "durable":
         with monkeypatch.context() as patch:
-            patch.setattr(Packer, "_commit", cut)
+            patch.setattr(PackSteps, "commit", cut)
             doomed.die_in(lambda: compact(doomed.life), "unsynced")
     else:
         doomed.die_before("sync folder .*packs/.*/000000000$", lambda: compact(doomed.life))
@@ -167,7 +167,7 @@ def test_C6_the_first_of_two_new_packs_is_committed(tmp_path: Path, skip: int) -
 
 def test_C6_a_failed_commit_is_made_good_without_a_restart(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Packer, "_commit", lambda *_: (_ for _ in ()).throw(OSError("the index is full")))
+        patch.setattr(PackSteps, "commit", lambda *_: (_ for _ in ()).throw(OSError("the index is full")))
         with pytest.raises(OSError, match="full"):
             compact(doomed.life)
     assert_content(doomed.life)

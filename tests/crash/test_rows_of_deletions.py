@@ -8,7 +8,7 @@ from archive.errors import NotFound
 from archive.flow import deletion as deletion_module
 from archive.flow.check import verify
 from archive.flow.deletion import Deleter
-from archive.flow.packing import Packer
+from archive.flow.pack_steps import PackSteps
 from archive.flow.recovery import rebuild_index
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import PendingIndex
@@ -135,7 +135,7 @@ def test_D5_the_pack_that_holds_it_is_renamed(doomed: Doomed, when: str, monkeyp
     delete(doomed.life)
     if when == "after":
         with monkeypatch.context() as patch:
-            patch.setattr(Packer, "_forget", cut)
+            patch.setattr(PackSteps, "forget", cut)
             doomed.die_in(doomed.life.packer.pack_now, "unsynced")
     else:
         doomed.die_before("sync folder .*packs/.*/000000000$", doomed.life.packer.pack_now)
@@ -172,7 +172,7 @@ def test_D6_and_its_pack_rests_without_having_been_committed(data: Path, monkeyp
     doomed = Doomed(data, None, **ALLOWED)
     doomed.life.send(*SERIES)
     with monkeypatch.context() as patch:
-        patch.setattr(doomed.life.packer, "_commit", lambda *_: (_ for _ in ()).throw(OSError("the index is full")))
+        patch.setattr(doomed.life.packer._steps, "commit", lambda *_: (_ for _ in ()).throw(OSError("the index is full")))
         with pytest.raises(OSError, match="full"):
             doomed.life.packer.pack_now()
     delete(doomed.life)

@@ -8,7 +8,7 @@ import pytest
 
 from archive.errors import Damaged, Exhausted
 from archive.flow.check import verify
-from archive.flow.packing import Packer
+from archive.flow.pack_steps import PackSteps
 from archive.flow.recovery import rebuild_index, recover
 from archive.tier.tails import read_pack_tail
 from tests.crash.cutting import Cut, CuttingDisk
@@ -136,7 +136,7 @@ def test_P6_the_index_is_committed(data: Path, monkeypatch: pytest.MonkeyPatch) 
     doomed = Doomed(data)
     doomed.life.send(*SERIES)
     with monkeypatch.context() as patch:
-        patch.setattr(Packer, "_forget", cut)
+        patch.setattr(PackSteps, "forget", cut)
         doomed.die_in(doomed.life.packer.pack_now, "unsynced")
     with restarted(doomed.settings) as (report, life):
         assert (report.packs_adopted, report.instances_pending, plans(life)) == (0, 0, [])

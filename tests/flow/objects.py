@@ -97,6 +97,7 @@ def settings_of(data: Path, **sections: dict[str, Any]) -> Settings:
         "node": {"data": data, "name": NAME},
         "journal": {"segment_bytes": 1 << 20, "large_bytes": LARGE_BYTES, "free_bytes_min": 0},
         "index": {"map_bytes_max": 64 << 20},
+        "packer": {"packs_at_once_max": 1},  # What a seed tells happens again.
     }
     return Settings.model_validate({name: defaults.get(name, {}) | sections.get(name, {}) for name in {*defaults, *sections}})
 

@@ -293,7 +293,7 @@ def assert_set_aside(life: Life, sent: list[Object]) -> None:
 def test_a_record_that_goes_bad_while_the_pack_is_written_voids_the_plan(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = [make_object(1, 1, number) for number in range(1, 4)]
     life.send(*sent)
-    plan = life.packer._plan
+    plan = life.packer._steps.plan
 
     def plan_and_damage(*arguments: Any) -> Any:
         planned = plan(*arguments)
@@ -301,7 +301,7 @@ def test_a_record_that_goes_bad_while_the_pack_is_written_voids_the_plan(life: L
         return planned
 
     with monkeypatch.context() as patch:
-        patch.setattr(life.packer, "_plan", plan_and_damage)
+        patch.setattr(life.packer._steps, "plan", plan_and_damage)
         with pytest.raises(Damaged, match=r"does not match"):
             life.packer.pack_now()
     assert files_below(data / "packs") == []

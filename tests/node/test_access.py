@@ -12,8 +12,9 @@ from archive.disk import LOCAL_DISK
 from archive.errors import Damaged, Locked, Unavailable
 from archive.flow.home import sole_writer
 from archive.flow.recovery import INDEX_FORMAT
-from archive.node import access, control
-from archive.node.access import alone, home_alone, home_as_guest, node_runs, reading_home, recover
+from archive.node import access, asking
+from archive.node.access import alone, home_alone, home_as_guest, reading_home, recover
+from archive.node.asking import node_runs
 from archive.node.lock import holder_of
 from tests.kit import Node
 
@@ -65,7 +66,7 @@ def test_a_damaged_index_names_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_guest_needs_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "CONNECT_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(asking, "CONNECT_SECONDS_MAX", 0.2)
     settings = settings_of(tmp_path / "data")
     with alone(settings, "import"), pytest.raises(Unavailable), home_as_guest(settings, "import"):
         pass

@@ -10,7 +10,8 @@ import pytest
 
 from archive.errors import Exhausted, NotUnderstood, Unavailable
 from archive.node import control
-from archive.node.control import ControlServer, ask
+from archive.node.asking import ask
+from archive.node.control import ControlServer
 from archive.node.lock import lock_data
 from archive.node.messages import Message, receive, send
 from archive.node.sockets import bind_control, connect_control

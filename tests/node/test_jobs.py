@@ -10,7 +10,8 @@ import pytest
 from archive.config import Settings, load_settings
 from archive.errors import ArchiveError, Damaged, Exhausted, WrongUse
 from archive.node.child import manner_of_death
-from archive.node.jobs import error_message, error_of, run_job, to_json
+from archive.node.jobs import run_job
+from archive.node.messages import error_message, error_of, to_json
 
 
 def settings_of(data: Path, **node: object) -> Settings:

@@ -9,7 +9,7 @@ import pytest
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.pool import Pool
 from archive.tier.directory import DirectoryTier
-from tests.pool.far import MIB, FarTier, Placed, extent_files, limits, open_remote, place
+from tests.pool.far import MIB, FarTier, Placed, extent_files, limits, open_remote, place, wait_until
 from tests.pool.test_shelf import FullDisk
 
 OpenPool = Callable[..., Pool]
@@ -44,7 +44,7 @@ def test_a_pack_that_is_not_stored_leaves_nothing(open_pool: OpenPool, placed: P
     with pytest.raises(ValueError, match="the tier failed"), pool.adopt(len(placed.data)) as adoption:
         for number, _ in enumerate(adoption.tee(chunks(placed.data))):
             if number == 5:
-                assert len(temporary_files(pool)) == 2
+                wait_until(lambda: len(temporary_files(pool)) == 2)
                 raise ValueError("the tier failed")
     assert temporary_files(pool) == extent_files(pool._folder) == []
     assert pool.used_bytes == 0

@@ -92,7 +92,7 @@ def put(tier: WebHdfsTier, data: bytes = DATA, sequence: int = 1, chunks: Iterab
     """Bytes as a pack, in chunks of 100,000."""
     view = memoryview(data)
     given = (view[at : at + 100_000] for at in range(0, len(data), 100_000)) if chunks is None else chunks
-    return tier.put(NODE, sequence, len(data), given, lambda: name_of(data, sequence))
+    return tier.put(NODE, sequence, len(data), given, lambda _: name_of(data, sequence))
 
 
 def nowhere() -> Path:
