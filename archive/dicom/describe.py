@@ -129,6 +129,32 @@ def describe(data_set: Buffer, transfer_syntax_uid: str, inflated_bytes_max: int
     return description
 
 
+def describe_begun(data_set: Buffer, transfer_syntax_uid: str) -> tuple[Description, int] | None:
+    """What `describe` will find of a data set whose rest is still to come, where it is like one before and has native pixel data.
+
+    Returns
+    -------
+    tuple of Description and int, or None
+        It holds once so many bytes are there. None: nothing can be said yet.
+    """
+    if encoding_of(transfer_syntax_uid).deflated:
+        return None
+    encoding = sniff_encoding(data_set, transfer_syntax_uid)
+    layouts: Layouts = THREADS.__dict__.setdefault("layouts", Layouts())
+    match = layouts.find(data_set, encoding, begun=True)
+    if match is None or match[0].facts[3] is None or match[0].kept:
+        return None
+    try:
+        description = _describe_repeated(data_set, *match, encoding)
+    except NotUnderstood:
+        return None  # Let it be told when all of it is there.
+    return (
+        None
+        if description is None or description.pixel_data is None
+        else (description, description.pixel_data.offset + description.pixel_data.length)
+    )
+
+
 def _describe_repeated(data_set: Buffer, layout: Layout, found: dict[int, RawElement], encoding: Encoding) -> Description | None:
     """As `describe`, of a data set that is known but for the elements that are found; None where that is not enough."""
     known, attributes, encodings, native = layout.facts

@@ -61,8 +61,14 @@ class Layout:
         if start < len(self.head):
             self._runs.append((self.head[start:], -1, "", kept))
 
-    def match(self, data_set: Buffer) -> dict[int, RawElement] | None:
-        """Where the differing and the kept elements of another data set lie, by tag; None where it is not like this one."""
+    def match(self, data_set: Buffer, *, begun: bool = False) -> dict[int, RawElement] | None:
+        """Where the differing and the kept elements of another data set lie, by tag; None where it is not like this one.
+
+        Parameters
+        ----------
+        begun : bool
+            The data set may end within its pixel data, whose length is as it is here.
+        """
         found: dict[int, RawElement] = {}
         at = 0
         for run, tag, vr, kept in self._runs:
@@ -73,6 +79,13 @@ class Layout:
                 found[tag_kept] = RawElement(tag_kept, vr_kept, at + offset, length, undefined, at + end_kept)
             if tag < 0:
                 return found if end == len(data_set) else None
+            if begun and tag in PIXEL_DATA_TAGS:
+                pixels = self.elements[-1]
+                at = end + pixels.offset - _start_of(pixels)
+                if pixels.tag != tag or pixels.undefined or bytes(data_set[end:at]) != self.head[end - at :]:
+                    return None
+                found[tag] = pixels._replace(offset=at, end=at + pixels.length)
+                return found
             try:
                 element = next(scan_elements(data_set, self.encoding, end), None)
             except NotUnderstood:
@@ -103,15 +116,16 @@ class Layouts:
         self._layouts: list[Layout] = []
         self._fruitless = 0
 
-    def find(self, data_set: Buffer, encoding: Encoding) -> tuple[Layout, dict[int, RawElement]] | None:
-        """A layout that the data set has, and where what differs lies."""
+    def find(self, data_set: Buffer, encoding: Encoding, *, begun: bool = False) -> tuple[Layout, dict[int, RawElement]] | None:
+        """A layout that the data set has, and where what differs lies; `begun` as in `Layout.match`."""
         for index, layout in enumerate(self._layouts):
-            if layout.encoding == encoding and (found := layout.match(data_set)) is not None:
+            if layout.encoding == encoding and (found := layout.match(data_set, begun=begun)) is not None:
                 if index:
                     self._layouts.insert(0, self._layouts.pop(index))
                 self._fruitless = 0
                 return layout, found
-        self._fruitless += 1
+        if not begun:
+            self._fruitless += 1
         return None
 
     @property

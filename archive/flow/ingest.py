@@ -5,7 +5,7 @@ import logging
 import threading
 from typing import Literal, NamedTuple
 
-from archive.dicom.describe import Description, describe
+from archive.dicom.describe import Description, describe, describe_begun
 from archive.dicom.json import dumps
 from archive.dicom.part10 import write_file_meta
 from archive.dicom.uid import check_uid
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 STREAM_BUFFER_BYTES = 256 * 1024
 Outcome = Literal["new", "same", "revision"]
+_NOTHING_YET = (None, 0)
 
 
 class Accepted(NamedTuple):
@@ -109,6 +110,7 @@ class Reception:
         self._digest = DIGESTS[DIGEST_KIND]()
         self._pooled = ingest.buffers.take()
         self._buffer = memoryview(self._pooled if self._pooled is not None else bytearray(STREAM_BUFFER_BYTES))
+        self._begun: tuple[Description, int] | tuple[None, int] | None = None
         self._used = self._hashed = 0
         self._looked = -1
         self._large: LargeRecord | None = None
@@ -135,6 +137,9 @@ class Reception:
         self._used += n
         if self._used - self._hashed >= DIGEST_STEP_BYTES:
             self._hash(self._used - self._used % DIGEST_STEP_BYTES)
+            if self._begun is None:
+                # While the sender is still at it, there is time for what is wanted at the end.
+                self._begun = describe_begun(self._buffer[: self._used], self._syntax) or _NOTHING_YET
 
     def write(self, chunk: Bytes) -> None:
         """Both at once, by copying."""
@@ -232,7 +237,8 @@ class Reception:
             large.seal()
 
     def _describe(self, data: Bytes) -> Description:
-        found = describe(data, self._syntax, self._home.settings.limits.inflated_bytes_max)
+        begun, enough = self._begun or _NOTHING_YET
+        found = begun if begun and enough <= len(data) else describe(data, self._syntax, self._home.settings.limits.inflated_bytes_max)
         if found.sop_instance_uid != self._sop_instance_uid:
             raise Mismatch(f"the data set is SOP Instance {found.sop_instance_uid}, the command said {self._sop_instance_uid}")
         if found.sop_class_uid != self._sop_class_uid:

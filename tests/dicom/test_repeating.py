@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archive.dicom.describe import THREADS, Description, describe
+from archive.dicom.describe import THREADS, Description, describe, describe_begun
 from archive.dicom.part10 import read_file_meta
 from archive.dicom.repeating import FRUITLESS_MAX, Layouts
 from archive.dicom.syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -59,8 +59,8 @@ def matches() -> Iterator[list[bool]]:
     out: list[bool] = []
     find = Layouts.find
 
-    def look(self: Layouts, *arguments: object) -> object:
-        found = find(self, *arguments)  # type: ignore[arg-type]
+    def look(self: Layouts, *arguments: object, **named: object) -> object:
+        found = find(self, *arguments, **named)  # type: ignore[arg-type]
         out.append(found is not None)
         return found
 
@@ -161,7 +161,22 @@ def test_bytes_that_differ_anywhere(syntax: str, changes: list[tuple[int, int]],
     data = bytearray(image(number, SYNTAXES[syntax]))
     for at, value in changes:
         data[at % len(data)] = value
+    begun = describe_begun(data[: len(data) - number], syntax)
     assert outcome(bytes(data), syntax) == alone(bytes(data), syntax)
+    if begun is not None and begun[1] <= len(data):
+        assert begun[0] == alone(bytes(data), syntax)
+
+
+def test_what_has_begun_is_described_once_its_pixel_data_has() -> None:
+    write, syntax = SYNTAXES[EXPLICIT_VR_LITTLE_ENDIAN], EXPLICIT_VR_LITTLE_ENDIAN
+    for number in range(4):
+        outcome(image(number, write), syntax)
+    data = image(5, write)
+    for end in range(8, len(data) + 1):
+        found = describe_begun(data[:end], syntax)
+        assert found == (None if end < len(data) - 12 else (alone(data, syntax), len(data)))
+    assert describe_begun(image(5, write, pixels=bytes(14)), syntax) is None
+    assert describe_begun(data.replace(b"1.2.3.4.500000", b"1.2.3.4/500000"), syntax) is None
 
 
 def test_files_of_pydicom_with_bytes_that_differ() -> None:
