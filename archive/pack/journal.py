@@ -24,8 +24,6 @@ from archive.pack.frame import PAGE_BYTES
 from archive.pack.segment import LargeRecord, Segment
 
 ZEROS_BYTES = 1 << 20
-FRESH_BYTES = 16 << 20
-"""Size of a segment where no spare is there; it is not recycled."""
 _COUNTERS = struct.Struct("<QQ")
 _NAME = re.compile(r"^(\d{12})(?:\.([A-Za-z0-9-]+))?\.seg$")
 _PART = re.compile(r"^\d{12}\.([A-Za-z0-9-]+)\.part$")
@@ -199,12 +197,11 @@ class Journal:
     def _start(self, needed: int) -> Segment:
         number = self._next_segment_locked()
         path = self._open / f"{number:012d}.{self.slot}.seg"
-        needed += 3 * PAGE_BYTES
-        recycled = self._recycle(path, number) if needed <= self._segment_bytes else None
-        if recycled is not None:
-            return recycled
-        # Syncs into blocks that are only reserved take longer: a short one, since spares are made when something comes in.
-        capacity = max(min(self._segment_bytes, FRESH_BYTES), needed)
+        capacity = max(self._segment_bytes, needed + 3 * PAGE_BYTES)
+        if capacity == self._segment_bytes:
+            recycled = self._recycle(path, number)
+            if recycled is not None:
+                return recycled
         return Segment.start(self.disk, self._part(number), path, number, self.node, capacity)
 
     def _recycle(self, path: Path, number: int) -> Segment | None:
