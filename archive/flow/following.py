@@ -1,15 +1,22 @@
 """Taking packs into the index that rest in the tier and are not in it: after a crash, with a lost index, from other nodes."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from archive.errors import BadInput, Damaged, NotFound, Unavailable
 from archive.flow.home import Home
 from archive.flow.ingest import same_as_located
 from archive.index.packed_writer import PackedWriter
 from archive.pack.naming import PackName
+from archive.pack.pack_reader import PackTail
 from archive.tier.protocol import NumberTaken
 from archive.tier.tails import read_pack_tail
+
+PACKS_PER_TRANSACTION = 32
+"""Each commit is synced."""
 
 
 @dataclass(slots=True)
@@ -43,21 +50,42 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
         if not own and node == home.identity.name:
             continue
         with packed.environment.reading() as t:
-            first = packed.last_sequence(t, node) + 1
-        for entry in home.tier.list_packs(node, first):
-            try:
-                tail = read_pack_tail(home.tier, entry.name)
-            except (Damaged, BadInput) as error:
-                out.damaged.append(f"pack {entry.name} cannot be taken into the index: {error}")
-                continue
-            except NotFound:
-                continue  # It was compacted meanwhile: what it held comes with another.
-            home.tier.settle(entry.name)  # Journal segments are released for what the index has.
-            with packed.environment.writing() as t:
-                writer.add_pack(t, entry.name, tail)
-            out.adopted += 1
-            progress(f"indexed {entry.name}: {sum(len(s.instances) for s in tail.series)} instances")
+            entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
+        # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
+        while some := list(islice(entries, PACKS_PER_TRANSACTION if own else 1)):
+            tails: Iterable[tuple[PackName, PackTail]] = _tails(home, [entry.name for entry in some], out)
+            tails = tails if own else list(tails)
+            with packed.environment.writing() as t, _no_collector():
+                for name, tail in tails:
+                    writer.add_pack(t, name, tail)
+                    out.adopted += 1
+                    progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
     return out
+
+
+def _tails(home: Home, names: list[PackName], out: Followed) -> Iterator[tuple[PackName, PackTail]]:
+    for name in names:
+        try:
+            tail = read_pack_tail(home.tier, name)
+        except (Damaged, BadInput) as error:
+            out.damaged.append(f"pack {name} cannot be taken into the index: {error}")
+            continue
+        except NotFound:
+            continue  # It was compacted meanwhile: what it held comes with another.
+        home.tier.settle(name)  # Journal segments are released for what the index has.
+        yield name, tail
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """A tail is many thousand dictionaries and no cycle: looking for one over and over takes half of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def settle_pending(home: Home) -> int:

@@ -307,7 +307,7 @@ class PackedIndex:
         base, rows, others = self._rows(t, extent)
         out = [base] * len(rows)
         for line, different in others.items():
-            out[int(line)] = {tag: value for tag, value in {**base, **different}.items() if value is not None}
+            out[int(line)] = laid_over(base, different)
         return out
 
     # --- series and studies
@@ -345,6 +345,11 @@ class PackedIndex:
         """Length of all packs together."""
         value = t.get("meta", b"bytes")
         return int(_NUMBER.unpack(value)[0]) if value else 0
+
+
+def laid_over(base: dict[str, Any], different: dict[str, Any]) -> dict[str, Any]:
+    """`base` itself where nothing differs; None takes an attribute away."""
+    return {tag: value for tag, value in {**base, **different}.items() if value is not None} if different else base
 
 
 def name_key(node: str, sequence: int) -> bytes:

@@ -142,10 +142,19 @@ class PackedWriter:
 
     def _add_instances(self, t: Transaction, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter) -> None:
         key = SeriesKey(row.study_instance_uid, row.series_instance_uid)
-        code = self._code(t, key.to_bytes().decode())
+        codes_of: dict[str, int] = {}
+
+        def code(text: str) -> int:
+            found = codes_of.get(text)
+            if found is None:
+                found = codes_of[text] = self._code(t, text)
+            return found
+
+        of_series = code(key.to_bytes().decode())
         taken: dict[int, InstanceDescriptor] = {}
+        anything_deleted = t.count("deletions") > 0
         for number, (offset, d) in enumerate(row.instances):
-            if self._index.is_revision_deleted(t, d.revision):
+            if anything_deleted and self._index.is_revision_deleted(t, d.revision):
                 continue
             others = self._index.find_places(t, d.sop_instance_uid)
             old = next((o for o in others if o[1].revision == d.revision), None)
@@ -154,7 +163,7 @@ class PackedWriter:
                     continue
                 self._remove(t, *old)
             located = _located(d, PackPlace(pack_id, offset), further=len(others) > (old is not None))
-            codes = (self._code(t, d.revision.node), code, self._code(t, d.sop_class_uid), self._code(t, d.transfer_syntax_uid))
+            codes = (code(d.revision.node), of_series, code(d.sop_class_uid), code(d.transfer_syntax_uid))
             place = _ORDINAL.pack(pack_id, row.first + number)
             t.put("instances", place, pack_instance(located, codes))
             t.add("uids", hash_uid(d.sop_instance_uid), place)

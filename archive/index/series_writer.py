@@ -14,7 +14,7 @@ from archive.dicom.attributes import INSTANCE_ATTRIBUTES, PATIENT_ATTRIBUTES, SE
 from archive.dicom.json import dumps
 from archive.index.environment import Transaction
 from archive.index.located import SeriesKey, in_order_of_arrival
-from archive.index.packed import Extent, PackedIndex, SeriesRecord
+from archive.index.packed import Extent, PackedIndex, SeriesRecord, laid_over
 from archive.index.terms import terms_of
 from archive.pack.descriptor import InstanceDescriptor, Revision
 
@@ -22,6 +22,7 @@ _ORDINAL = struct.Struct(">II")
 STUDY_LEVEL = frozenset(PATIENT_ATTRIBUTES + STUDY_ATTRIBUTES)
 SERIES_LEVEL = STUDY_LEVEL | frozenset(SERIES_ATTRIBUTES)
 INSTANCE_LEVEL = frozenset(INSTANCE_ATTRIBUTES)
+_SERIES_TAGS, _INSTANCE_TAGS = sorted(SERIES_LEVEL), sorted(INSTANCE_LEVEL)
 MODALITY, MODALITIES_IN_STUDY = "00080060", "00080061"
 
 
@@ -59,13 +60,14 @@ class SeriesWriter:
     def add(self, key: SeriesKey, extent: Extent, all_of_it: list[InstanceDescriptor], taken: Mapping[int, InstanceDescriptor]) -> None:
         """One more extent; `taken` are the instances of it that are found there, by line."""
         extents = self.touch(key)
-        said = [only(d.attributes, SERIES_LEVEL) for d in all_of_it]
-        others = {str(line): _difference(said[0], one) for line, one in enumerate(said) if one != said[0]}
-        rows = [only(d.attributes, INSTANCE_LEVEL) for d in all_of_it]
-        self._t.put("rows", _ORDINAL.pack(extent.pack_id, extent.first), zlib.compress(dumps([said[0], rows, others]), 6))
+        base = only(all_of_it[0].attributes, SERIES_LEVEL)
+        differences = [_difference(base, d.attributes) for d in all_of_it]
+        others = {str(line): difference for line, difference in enumerate(differences) if difference}
+        rows = [{tag: d.attributes[tag] for tag in _INSTANCE_TAGS if tag in d.attributes} for d in all_of_it]
+        self._t.put("rows", _ORDINAL.pack(extent.pack_id, extent.first), zlib.compress(dumps([base, rows, others]), 6))
         if not extents:
             self._new[key] = [
-                Said(d.revision, d.received_us, d.sop_instance_uid, d.sop_class_uid, said[line] if said[line] != said[0] else said[0])
+                Said(d.revision, d.received_us, d.sop_instance_uid, d.sop_class_uid, laid_over(base, differences[line]))
                 for line, d in taken.items()
             ]
         extents.append(extent)
@@ -162,6 +164,6 @@ def study_says(series: list[SeriesRecord]) -> dict[str, Any]:
     return out
 
 
-def _difference(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What to lay over `base` to have `other`; None takes an attribute away."""
-    return {tag: other.get(tag) for tag in {**base, **other} if base.get(tag) != other.get(tag)}
+def _difference(base: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """What to lay over `base` to have those of series level and above; None takes an attribute away."""
+    return {tag: attributes.get(tag) for tag in _SERIES_TAGS if base.get(tag) != attributes.get(tag)}

@@ -102,3 +102,12 @@ def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     done = subprocess.run([sys.executable, "-m", "scripts.bench.dimse"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "dimse: storescu is not installed (Debian: dcmtk)\n")
+
+
+def test_rebuild_index(tmp_path: Path) -> None:
+    said, report, page = run("rebuild_index", tmp_path, "--instances", "2000")
+    figures = report["figures"]["rounds"][0]
+    assert (figures["instances"], figures["series"], figures["damaged"]) == (2000, 14, [])
+    assert figures["anonymous"] < 256 << 20
+    check(said, report, page, [line[0] for line in report["lines"]])
+    assert any(line[0] == "bytes of index an instance" and 50 < float(line[1]) < 2000 for line in report["lines"])
