@@ -216,6 +216,8 @@ class _Check:
                 waiting += (p for s in self._pending.states(t) for p in self._pending.instances(t, s.key))
         except Damaged as error:
             yield _of_index("index of the journal", str(error))
+        for number in self._home.journal.missing():
+            yield Finding("damage", f"journal segment {number}", "is missing", "journal", str(number))
         for number, path in self._home.journal.segments():
             try:
                 items = self._items(number, path)

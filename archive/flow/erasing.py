@@ -1,8 +1,8 @@
 """Erasing: what was deleted leaves every file of the data folder and of this node's packs, and that is proved.
 
 Everything is packed; packs that hold a deleted object are written again without it, and deleted at once; journal segments that are kept for
-another life are removed, and so are pool and derived data; the index is made anew, since LMDB leaves old bytes in its pages. What is cut
-off may be run again. Files are unlinked: what a disk does with their blocks is not ours.
+another life are removed, and so are pool and derived data, and what `repair` put into quarantine; the index is made anew, since LMDB leaves
+old bytes in its pages. What is cut off may be run again. Files are unlinked: what a disk does with their blocks is not ours.
 """
 
 import shutil
@@ -56,7 +56,9 @@ def erase(settings: Settings, progress: Callable[[str], None] = lambda _: None) 
         rewrite_held(home, every=True)
         packer.release_segments()
         home.journal.remove_spares()
-    for name in ("pool", "derived"):
+        for away in home.tier.delete_quarantined(home.identity.name):
+            progress(f"removed {away} from the tier's quarantine")
+    for name in ("pool", "derived", QUARANTINE):
         progress(f"removing what is in {name}/")
         _empty(settings, name)
     rebuild_index(settings, progress)
@@ -105,8 +107,5 @@ def _left_in_journal(home: Home) -> Iterator[str]:
 
 
 def _left_in_quarantine(home: Home) -> Iterator[str]:
-    folder = home.settings.node.data / QUARANTINE
-    if folder.is_dir() and (names := home.disk.list_folder(folder)):
-        yield f"{folder}: holds {len(names)} files that repair put there; remove them"
     if quarantined := home.tier.quarantined():
-        yield f"the tier's quarantine holds {len(quarantined)} packs that repair put there; remove them"
+        yield f"the tier's quarantine holds {len(quarantined)} files that are not of this node: {', '.join(quarantined[:3])}"

@@ -59,6 +59,7 @@ class Packer:
         self._steps = PackSteps(home)
         self._lock = threading.Lock()
         with self._pending.environment.reading() as t:
+            self._missing = self._home.journal.missing()
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
         self._awaited = AwaitedSeries(home, CommitmentRequests(requests_folder(home.settings), home.disk))
         self._housekeeping = Housekeeping(home)
@@ -252,14 +253,14 @@ class Packer:
     def release_segments(self) -> int:
         """Give back journal segments that hold nothing that waits; returns how many."""
         forget_voids(self._home)
-        released = 0
-        for number in self._home.journal.sealed():
-            with self._pending.environment.reading() as t:
-                needed = self._pending.needed(t, number)
-            if not needed:
-                self._home.journal.release(number)
-                released += 1
-        return released
+        sealed = self._home.journal.sealed()
+        with self._pending.environment.reading() as t:
+            done = [number for number in sealed if not self._pending.needed(t, number)]
+        # What is missing since the start stays on the list.
+        self._home.journal.held.write({*sealed, *self._missing}.difference(done))
+        for number in done:
+            self._home.journal.release(number)
+        return len(done)
 
     # --- after a crash
 

@@ -118,7 +118,9 @@ class _Recovery:
         held = [number for number, path in segments if self._scan(number, path)]
         with self._packed.environment.reading() as t:
             self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
+        missing = self._missing()
         home.journal.raise_counters(self._last_sequence, self._last_segment)
+        home.journal.held.write([*held, *missing])
         for number, _ in segments:
             if number not in held:
                 home.journal.release(number)
@@ -128,6 +130,19 @@ class _Recovery:
         for text in report.torn:
             logger.warning("recovery: %s", text)
         return report
+
+    def _missing(self) -> list[int]:
+        missing = self._home.journal.missing()
+        for number in missing:
+            self._last_segment = max(self._last_segment, number)
+            self._report.damaged.append(
+                f"journal segment {number} is missing: what was accepted into it and rests in no pack is lost, unless the file is put back"
+            )
+        try:
+            self._home.journal.held.read()
+        except Damaged as error:
+            self._report.damaged.append(f"{error}; it is written anew, and whether a segment is missing is not known")
+        return missing
 
     def _settle_tier(self) -> None:
         """Packs first. Without the tier the node starts all the same: it takes objects in, and the packer comes back to this."""

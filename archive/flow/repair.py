@@ -186,6 +186,8 @@ class _Repair:
         except FileNotFoundError:
             if self._give_up(items, f"journal segment {number}, which is missing"):
                 self._step(f"journal segment {number} is missing: {len(items)} items are given up")
+                if self._how.apply:
+                    self._home.journal.held.forget([number])
             return
         work = SegmentRepair(self._home, number, path)
         salvage = work.salvage()

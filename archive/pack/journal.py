@@ -1,6 +1,7 @@
 """The journal's folder: names, numbers, the writer's current segment, release and recycling.
 
 journal/
+  held                     numbers of sealed segments that hold something (`archive.pack.held`)
   counters                 next sequence and segment numbers, shared by all writers under a lock; a hint that recovery corrects
   open/<number>.<slot>.seg  the segment that the process in that slot appends to
   sealed/<number>.seg      no one writes to these any more
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archive.disk import LOCAL_DISK, Bytes, Disk
-from archive.errors import Exhausted
+from archive.errors import Damaged, Exhausted
 from archive.pack.checksum import crc32
 from archive.pack.frame import PAGE_BYTES
+from archive.pack.held import HeldSegments
 from archive.pack.segment import LargeRecord, Segment
 
 ZEROS_BYTES = 1 << 20
@@ -73,6 +75,7 @@ class Journal:
         self.folder, self.node, self.slot, self.disk = folder, node, slot, disk
         self._segment_bytes, self._spare_max = segment_bytes, spare_segments_max
         self._open, self._sealed, self._spare, self._incoming = (folder / n for n in ("open", "sealed", "spare", "incoming"))
+        self.held = HeldSegments(folder, disk)
         self._lock = threading.Lock()
         self._segment: Segment | None = None
         self._counters = -1
@@ -308,6 +311,18 @@ class Journal:
         except FileNotFoundError:  # It may have been sealed since it was looked for; that happens once.
             return self.disk.open_read(self.path_of(number))
 
+    def missing(self) -> list[int]:
+        """Segments that held something and are not there: neither open nor sealed nor released since."""
+        while True:
+            try:
+                listed = self.held.read()
+                there = {number for number, _ in self.segments()}
+                again = self.held.read()
+            except Damaged:
+                return []
+            if listed == again:
+                return sorted(listed - there)
+
     def sealed(self) -> list[int]:
         """Numbers of the segments that no one writes to, in order."""
         return [int(found[1]) for name in self.disk.list_folder(self._sealed) if (found := _NAME.match(name))]
@@ -343,6 +358,7 @@ class Journal:
         """Take a damaged segment out of the journal, into a folder on the same disk; returns where it lies then."""
         self.disk.make_folder(folder)
         path = self.path_of(number)
+        self.held.forget([number])
         away = folder / f"{number:012d}-{time.time_ns()}.seg"
         self.disk.rename(path, away)
         self.disk.sync_folder(folder)

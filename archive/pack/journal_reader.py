@@ -213,7 +213,8 @@ def scan_segment(
     Raises
     ------
     Damaged
-        The segment's own header does not hold, so its epoch is not known; or the disk does not give its bytes.
+        The segment's own header does not hold, so its epoch is not known; or it is that of another segment; or the disk does not
+        give its bytes.
     UnknownFormat
         Written by a newer version.
     """
@@ -231,7 +232,11 @@ def scan_segment(
         for start in range(0, 0 if only else size, POPULATE_BYTES):
             populate(mapped, start, POPULATE_BYTES)
         with memoryview(mapped) as view:
-            yield from _walk(number, mapped, view, life, payload_wanted, only)
+            for item in _walk(number, mapped, view, life, payload_wanted, only):
+                # Without records it was released and about to live again when the power took its new name.
+                if segment is not None and segment.number != number:
+                    raise Damaged(f"journal segment {number}: its header says that it is segment {segment.number}")
+                yield item
     finally:
         if mapped is not None:
             mapped.close()

@@ -58,6 +58,11 @@ def quarantined_name(name: PackName) -> str:
     return f"{QUARANTINE}/{name.node}-{name.sequence:012d}-{name.digest}.zip"
 
 
+def is_quarantined_of(file: str, node: str) -> bool:
+    """Whether a file in quarantine was a pack of a node."""
+    return file.rsplit("-", 2)[0] == node
+
+
 def instance_entry(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, revision: str = "") -> str:
     """Entry of an instance; a further revision under the same UID carries its revision id `<node uuid>-<sequence>`."""
     suffix = f".r{revision}" if revision else ""

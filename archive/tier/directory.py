@@ -9,7 +9,16 @@ from pathlib import Path
 from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.errors import BadInput, Damaged, NotFound, NotUnderstood, Unavailable
 from archive.pack.alongside import Alongside
-from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, in_flight_name, quarantined_name
+from archive.pack.naming import (
+    FOLDER_NAME,
+    NODE_NAME,
+    PACKS_PER_FOLDER,
+    QUARANTINE,
+    PackName,
+    in_flight_name,
+    is_quarantined_of,
+    quarantined_name,
+)
 from archive.tier.protocol import NumberTaken, PackEntry
 
 READ_BYTES = 1 << 20
@@ -143,6 +152,14 @@ class DirectoryTier:
 
     def quarantined(self) -> list[str]:
         return self._names(QUARANTINE)
+
+    def delete_quarantined(self, node: str) -> list[str]:
+        names = [name for name in self.quarantined() if is_quarantined_of(name, node)]
+        for name in names:
+            self._disk.unlink(self._root / QUARANTINE / name)
+        if names:
+            self._disk.sync_folder(self._root / QUARANTINE)
+        return names
 
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:

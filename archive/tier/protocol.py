@@ -84,6 +84,10 @@ class Tier(Protocol):
         """Names of what is in quarantine."""
         ...
 
+    def delete_quarantined(self, node: str) -> list[str]:
+        """Remove this node's packs from quarantine, durably; their names there."""
+        ...
+
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         """Move a pack to one of `storage_classes`; `BadInput` for another."""
         ...

@@ -16,7 +16,17 @@ from archive.config import WebhdfsSection
 from archive.disk import Bytes
 from archive.errors import ArchiveError, BadInput, Damaged, NotFound, NotUnderstood, Unavailable
 from archive.pack.alongside import Alongside
-from archive.pack.naming import FOLDER_NAME, NODE_NAME, PACKS_PER_FOLDER, QUARANTINE, PackName, folder_of, in_flight_name, quarantined_name
+from archive.pack.naming import (
+    FOLDER_NAME,
+    NODE_NAME,
+    PACKS_PER_FOLDER,
+    QUARANTINE,
+    PackName,
+    folder_of,
+    in_flight_name,
+    is_quarantined_of,
+    quarantined_name,
+)
 from archive.tier.protocol import NumberTaken, PackEntry
 from archive.tier.webhdfs_answers import Checksum, FileStatus
 from archive.tier.webhdfs_checksum import FileChecksum, is_comparable
@@ -244,6 +254,12 @@ class WebHdfsTier:
 
     def quarantined(self) -> list[str]:
         return [row.name for row in self._files.list_folder(self._path(QUARANTINE))]
+
+    def delete_quarantined(self, node: str) -> list[str]:
+        names = [name for name in self.quarantined() if is_quarantined_of(name, node)]
+        for name in names:
+            self._files.delete(self._path(f"{QUARANTINE}/{name}"))
+        return names
 
     def set_storage_class(self, name: PackName, storage_class: str) -> None:
         if storage_class not in self.storage_classes:

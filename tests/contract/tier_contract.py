@@ -220,6 +220,9 @@ class TierContract:
         assert put(tier, 1) == names[0]
         tier.quarantine(names[0])  # Again, over what lies there.
         assert sorted(left_behind()) == sorted([away, str(names[1])])
+        assert tier.delete_quarantined(f"x-{NODE}") == []
+        assert [f".quarantine/{name}" for name in tier.delete_quarantined(NODE)] == [away]
+        assert (left_behind(), tier.quarantined()) == ([str(names[1])], [])
 
     def test_what_was_in_flight_is_removed_of_this_node_alone(
         self, tier: Tier, left_behind: Callable[[], list[str]], add_file: Callable[[str], None]

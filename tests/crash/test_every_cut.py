@@ -83,7 +83,7 @@ def assert_whole(data: Path, acknowledged: list[tuple[Object, Accepted]]) -> Non
     assert recover(settings).instances_pending == 0
     assert verify(settings) == []
     left = [name for name in files_below(data) if not name.startswith(("index/", "journal/spare/", f"packs/{NAME}/"))]
-    assert left == ["journal/counters", "journal/writers", "node.json"]
+    assert left == ["journal/counters", "journal/held", "journal/writers", "node.json"]
 
 
 def check_served(life: Life, acknowledged: list[tuple[Object, Accepted]]) -> None:

@@ -10,8 +10,9 @@ from archive.errors import Damaged, Exhausted
 from archive.flow.check import verify
 from archive.flow.pack_steps import PackSteps
 from archive.flow.recovery import rebuild_index, recover
+from archive.flow.repair import How, repair
 from archive.tier.tails import read_pack_tail
-from tests.crash.cutting import Cut, CuttingDisk
+from tests.crash.cutting import Cut, CuttingDisk, Loss
 from tests.crash.doomed import Doomed, plans, restarted, uids
 from tests.crash.rows import IN_ORDER, LARGE, SERIES, SMALL, assert_packed, assert_sent_again, cut, flip, pack_series
 from tests.crash.simulated import SimulatedDisk
@@ -176,7 +177,80 @@ def test_P8_a_segment_is_half_released(data: Path) -> None:
         assert_packed(life, [LARGE], number=1, packs=1)
 
 
+@pytest.mark.parametrize(
+    "call", ["create .*held", "write .*held", "sync .*held", "rename .*held", "sync folder .*journal$", "unlink .*sealed"]
+)
+@pytest.mark.parametrize("loss", ["nothing", "unsynced"])
+def test_P10_the_list_of_segments_is_written_before_one_is_released(data: Path, call: str, loss: Loss) -> None:
+    doomed = Doomed(data, journal={"segment_bytes": 1 << 20, "large_bytes": 65536, "free_bytes_min": 0})
+    doomed.life.send(LARGE)
+    doomed.life.packer.release_segments()
+    doomed.die_before(call, doomed.life.packer.pack_now, loss)
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        life.packer.pack_now()
+        life.assert_served([LARGE])
+        assert life.home.journal.missing() == []
+
+
+def test_S3_a_released_segment_lost_the_name_of_its_next_life(data: Path) -> None:
+    doomed = Doomed(data)
+    pack_series(doomed)
+    doomed.end()
+    doomed.die("nothing")
+    again = Doomed(data, doomed.disk)
+    (spare,) = (data / "journal/spare").iterdir()
+    again.die_before("rename .*/open/", lambda: again.life.send(SMALL))
+    spare.rename(data / "journal/sealed" / spare.name)
+    recover(again.settings)
+    assert again.files("journal/sealed") == []
+    assert verify(again.settings) == []
+
+
 # --- damage, and what is lost
+
+
+def test_X5_a_segment_is_missing(data: Path) -> None:
+    """It is said by each start and by `verify`, until the file is put back or given up."""
+    doomed = Doomed(data)
+    doomed.life.send(LARGE, *SERIES)
+    doomed.life.packer.release_segments()
+    doomed.end()
+    (segment,) = [path for path in (data / "journal/sealed").iterdir() if LARGE.data_set in path.read_bytes()]
+    kept = segment.rename(data / "elsewhere")
+    for _ in range(2):
+        with restarted(doomed.settings) as (report, life):
+            assert [f"segment {int(segment.stem)} is missing" in text for text in report.damaged] == [True]
+            life.assert_served(SERIES)
+            life.packer.pack_now()
+        assert [(f.item, f.detail) for f in verify(doomed.settings)] == [(f"journal segment {int(segment.stem)}", "is missing")]
+    kept.rename(segment)
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        life.assert_served([LARGE, *SERIES])
+
+
+def test_X5_it_is_given_up_by_a_word_of_its_own(data: Path) -> None:
+    doomed = Doomed(data)
+    doomed.life.send(LARGE)
+    doomed.life.packer.release_segments()
+    doomed.end()
+    for path in (data / "journal/sealed").iterdir():
+        path.unlink()
+    assert len(recover(doomed.settings).damaged) == 1
+    assert repair(doomed.settings, How(apply=True)).left != []
+    assert repair(doomed.settings, How(apply=True, accept_loss=True)).left == []
+    assert recover(doomed.settings).damaged == []
+
+
+def test_X5_a_segment_under_the_name_of_another_is_not_taken_for_it(data: Path) -> None:
+    doomed = Doomed(data)
+    doomed.life.send(LARGE)
+    doomed.end()
+    (segment,) = (data / "journal/sealed").iterdir()
+    segment.rename(segment.with_name("000000000077.seg"))
+    with restarted(doomed.settings) as (report, _):
+        assert ["its header says that it is segment 1" in text for text in report.damaged] == [True]
 
 
 def test_V1_a_planned_record_is_found_damaged(data: Path) -> None:

@@ -165,7 +165,12 @@ def in_quarantine(data: Path) -> None:
 
 def in_the_tiers_quarantine(data: Path) -> None:
     (data / "packs/.quarantine").mkdir()
-    (data / "packs/.quarantine/pack.zip").write_bytes(MARK.encode())
+    (data / f"packs/.quarantine/{NAME}-000000000009-{'0' * 64}.zip").write_bytes(MARK.encode())
+
+
+def in_the_quarantine_of_another_node(data: Path) -> None:
+    (data / "packs/.quarantine").mkdir()
+    (data / f"packs/.quarantine/x-{NAME}-000000000009-{'0' * 64}.zip").write_bytes(MARK.encode())
 
 
 def in_a_strange_file(data: Path) -> None:
@@ -177,7 +182,7 @@ def in_a_damaged_pack(data: Path) -> None:
     damage(first, OTHERS[0].data_set)
 
 
-@pytest.mark.parametrize("where", [in_quarantine, in_the_tiers_quarantine, in_a_strange_file, in_a_damaged_pack])
+@pytest.mark.parametrize("where", [in_the_quarantine_of_another_node, in_a_strange_file, in_a_damaged_pack])
 def test_what_may_still_hold_it_is_named(data: Path, where: Callable[[Path], None]) -> None:
     settings = allowed(data)
     with living(settings) as life:
@@ -189,6 +194,19 @@ def test_what_may_still_hold_it_is_named(data: Path, where: Callable[[Path], Non
     left = erase(settings).left
     assert left
     assert holding(data) != set()
+
+
+@pytest.mark.parametrize("where", [in_quarantine, in_the_tiers_quarantine])
+def test_what_repair_put_away_goes_too(data: Path, where: Callable[[Path], None]) -> None:
+    settings = allowed(data)
+    with living(settings) as life:
+        life.send(SECRET, OTHERS[0])
+        life.packer.pack_now()
+        delete(life, SECRET.sop_instance_uid)
+    where(data)
+    recover(settings)
+    assert erase(settings).left == []
+    assert holding(data) == set()
 
 
 def test_a_pack_of_another_node_is_named(tmp_path: Path) -> None:
