@@ -12,6 +12,7 @@ import pytest
 from scripts.bench.common import NODE
 from scripts.bench.ingest import STEPS
 from scripts.bench.peers import has_orthanc
+from tests.hdfs import Hdfs
 from tests.kit import ROOT, is_missing, require
 
 CONDITIONS = ["when", "machine", "load", "data set", "command", "commit"]
@@ -86,6 +87,18 @@ def test_web(tmp_path: Path, orthanc: None) -> None:
     said, report, page = run("web", tmp_path, "--count", "5", "--seconds", "1")
     check(said, report, page, ["frame", "series metadata", "study"])
     check_ratios(report, {"frame": ["nginx", "Orthanc"], "series metadata": ["aiohttp"], "study": ["nginx"]})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_webhdfs(tmp_path: Path, hdfs: Hdfs) -> None:
+    for program in ("storescu", "curl"):
+        require(program)
+    arguments = ["--cluster", str(hdfs.run), "--rounds", "1", "--series", "2", "--count", "6"]
+    said, report, page = run("webhdfs", tmp_path, *arguments, timeout_seconds=200)
+    check(said, report, page, ["pack", "first frame", "series", "image by image"])
+    raw, local = ["raw WebHDFS"], ["node, local packs"]
+    check_ratios(report, {"pack": raw, "first frame": raw, "series": raw, "image by image": local})
 
 
 def test_ingest(tmp_path: Path) -> None:
