@@ -16,6 +16,8 @@ from archive.pool.pool import Pool
 from archive.tier.opening import open_tier
 
 ROOM_SECONDS = 0.1
+ROOM_SHARES = 64
+"""The journal's bound is overshot by one such part of it at most, however fast objects come."""
 
 
 class Home:
@@ -44,7 +46,7 @@ class Home:
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
         self.tier = open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs)
         self.pool = Pool(self.tier, data / "pool", settings.pool, disk)
-        self._room_until = 0.0
+        self._room_until, self._unlooked_bytes = 0.0, 0
 
     def close(self) -> None:
         try:
@@ -78,7 +80,7 @@ class Home:
             return self.index.pending.totals(t)
 
     def check_room(self) -> None:
-        """Looked at ten times a second at most, which may overshoot a bound by what comes in that time.
+        """Looked at ten times a second and with every 64th part of the journal's bound, so that it is overshot by as much at most.
 
         Raises
         ------
@@ -86,9 +88,10 @@ class Home:
             The journal or the disk has reached its bound, so nothing more can be accepted now.
         """
         now = time.monotonic()
-        if now < self._room_until:
-            return
         limits = self.settings.journal
+        if now < self._room_until and self._unlooked_bytes < limits.bytes_max // ROOM_SHARES:
+            return
+        self._unlooked_bytes = 0
         if self.waiting()[1] >= limits.bytes_max:
             raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)
         free = self.disk.free_bytes(self.journal.folder)
@@ -97,6 +100,10 @@ class Home:
                 f"the disk of the journal has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}", 30
             )
         self._room_until = now + ROOM_SECONDS
+
+    def took(self, length: int) -> None:
+        """So many bytes went to the journal."""
+        self._unlooked_bytes += length
 
 
 def _lock_writers(data: Path, disk: Disk, *, shared: bool) -> int:

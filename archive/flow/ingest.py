@@ -161,6 +161,7 @@ class Reception:
             self._start_large()
         assert self._large is not None
         self._large.write(self._buffer[: self._used])
+        self._home.took(self._used)
         self._used = self._hashed = 0
 
     def abort(self) -> None:
@@ -207,6 +208,7 @@ class Reception:
         journal = self._home.journal
         encoded = dumps(descriptor.to_json())
         appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, encoded)
+        self._home.took(descriptor.length)
         try:
             with void_on_error(self._home, appended.location.segment, descriptor.revision.sequence):
                 journal.sync(appended)

@@ -148,12 +148,27 @@ class Body:
             got = len(first)
             buffer[:got] = first
         while got < len(buffer):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(buffer) - got)
-            came = self._sock.recv_into(buffer[got:])
+            came = self._receive(buffer[got:])
             if not came:
                 break
             got += came
         return got
+
+    def _receive(self, room: memoryview) -> int:
+        """As much as fits; after a time-out what came until then, for who is slow is not silent."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(room))
+        try:
+            return self._sock.recv_into(room)
+        except TimeoutError as silent:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            waits = self._sock.gettimeout()
+            self._sock.settimeout(0)
+            try:
+                return self._sock.recv_into(room)
+            except BlockingIOError:
+                raise silent from None
+            finally:
+                self._sock.settimeout(waits)
 
 
 def _send(sock: socket.socket, chunks: Iterable[Bytes]) -> OSError | None:

@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import pytest
+
 from archive.config import WebhdfsSection
+from archive.errors import Unavailable
 from archive.tier.webhdfs_datanodes import DataNodes
 
 PIECE_BYTES = 8 << 10
@@ -15,8 +18,8 @@ DATA = bytes(range(256)) * (1 << 10)
 
 
 @contextlib.contextmanager
-def data_node(pieces: int) -> Iterator[str]:
-    """It answers one request for `DATA` with so many of its pieces, 2 ms apart, and closes; its address."""
+def data_node(pieces: int, apart_seconds: float = 0.002, silent: threading.Event | None = None) -> Iterator[str]:
+    """It answers one request for `DATA` with so many of its pieces, stays silent as long as it shall, and closes; its address."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
@@ -25,8 +28,10 @@ def data_node(pieces: int) -> Iterator[str]:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(DATA) + DATA[:100])
             for number in range(pieces):
-                time.sleep(0.002)
+                time.sleep(apart_seconds)
                 connection.sendall(DATA[max(100, number * PIECE_BYTES) : (number + 1) * PIECE_BYTES])
+            if silent is not None:
+                silent.wait(30)
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -55,3 +60,22 @@ def test_a_body_that_is_cut_short_is_read_as_far_as_it_came() -> None:
         assert body.readinto(memoryview(buffer)) == 3 * PIECE_BYTES
         assert body.readinto(memoryview(buffer)) == 0
     assert bytes(buffer[: 3 * PIECE_BYTES]) == DATA[: 3 * PIECE_BYTES]
+
+
+def test_a_slow_data_node_is_read_as_slowly() -> None:
+    """All of it takes longer than a silence may last."""
+    buffer = bytearray(len(DATA))
+    nodes = DataNodes(WebhdfsSection(answer_seconds=0.25))
+    with data_node(len(DATA) // PIECE_BYTES, apart_seconds=0.03) as location, nodes.get(location) as body:
+        assert body.readinto(memoryview(buffer)) == len(DATA)
+    assert bytes(buffer) == DATA
+
+
+def test_a_silent_data_node_is_given_up_after_one_time_out() -> None:
+    nodes, silent = DataNodes(WebhdfsSection(answer_seconds=0.25)), threading.Event()
+    with data_node(0, silent=silent) as location, contextlib.ExitStack() as end:
+        end.callback(silent.set)
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="timed out"), nodes.get(location) as body:
+            body.readinto(memoryview(bytearray(len(DATA))))
+        assert time.monotonic() - started < 1
