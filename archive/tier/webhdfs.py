@@ -72,17 +72,22 @@ class WebHdfsTier:
             self._make_folder(IN_FLIGHT)
             self._drop_earlier(node, sequence)
             with Alongside(passed.look) as looking:
-                self._files.write(part, length, looking.through(passed.through(chunks)), self._settings.block_bytes)
+                sent = self._sent(looking.through(passed.through(chunks)), folder_of(node, sequence))
+                self._files.write(part, length, sent, self._settings.block_bytes)
                 looking.finish()
             name = final(passed.digest)
             status = self._check_at_rest(part, name, passed)
-            self._make_folder(folder_of(node, sequence))
             self._refuse_taken(node, sequence)
             self._publish(part, name, status)
         except BaseException:
             self._drop(part)
             raise
         return name
+
+    def _sent(self, chunks: Iterator[Bytes], folder: str) -> Iterator[Bytes]:
+        """The chunks; while the DataNodes still sync the last of them, the folder for the file is made."""
+        yield from chunks
+        self._make_folder(folder)
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._made:

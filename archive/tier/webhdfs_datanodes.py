@@ -19,6 +19,8 @@ HEAD_BYTES_MAX = 1 << 12
 LET_GO_SECONDS = 5.0
 RECEIVE_BYTES = 1 << 20
 """On its way to who reads: beyond that a DataNode waits, so that one who pauses stops its work too."""
+SEND_BYTES = 4 << 20
+"""On its way to a DataNode: what lies ready for it, so that it never waits for a sender whose turn has not come."""
 
 
 class DataNodes:
@@ -88,6 +90,7 @@ class DataNodes:
         """
         connection, target = self._connect(location)
         sock, answered = connection.sock, False
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         who = f"DataNode {urlsplit(location).netloc}"
         try:
             connection.putrequest("PUT", target, skip_accept_encoding=True)
