@@ -87,10 +87,12 @@ def test_what_is_deleted_is_gone_and_can_be_sent_again(make_settings: Callable[.
     assert verify(settings) == []
 
 
-def test_deletion_works_while_the_tier_is_away(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_works_while_the_tier_is_away(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
+    recover(settings)
     with living(settings) as life:
         pack_each(life, ONE, TWO)
+    recover(settings)  # The journal lets go.
     away = settings.model_copy(update={"node": settings.node.model_copy(update={"tier": "webhdfs://127.0.0.1:1/flow"})})
     quick = away.model_copy(update={"webhdfs": away.webhdfs.model_copy(update={"read_patience_seconds": 0.1})})
     recover(quick)
@@ -98,6 +100,7 @@ def test_deletion_works_while_the_tier_is_away(make_settings: Callable[..., Sett
         delete(life, ONE.sop_instance_uid)
         with pytest.raises(NotFound):
             life.received(ONE)
+        assert_there(life, [TWO])  # It is near.
     recover(settings)
     with living(settings) as life:
         life.packer.pack_now()
