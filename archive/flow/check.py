@@ -13,6 +13,7 @@ from typing import Literal
 from archive.config import Settings
 from archive.errors import ArchiveError, Damaged, NotFound, Unavailable
 from archive.flow.check_index import check_extents, check_tables
+from archive.flow.disagreement import disagreements
 from archive.flow.home import Home
 from archive.index.environment import Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located
@@ -29,7 +30,7 @@ from archive.pack.pack_reader import PackTail
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 from archive.tier.tails import read_pack_tail
 
-Severity = Literal["damage", "unreferenced"]
+Severity = Literal["damage", "unreferenced", "disagreement"]
 Part = Literal["index", "pack", "journal", "tier", ""]
 READ_BYTES = 4 << 20
 Progress = Callable[[str], None]
@@ -41,8 +42,9 @@ class Finding:
 
     Attributes
     ----------
-    severity : {'damage', 'unreferenced'}
-        Damage is wrong, missing, cut short or stale; what is merely unreferenced harms nothing.
+    severity : {'damage', 'unreferenced', 'disagreement'}
+        Damage is wrong, missing, cut short or stale; what is merely unreferenced harms nothing. A disagreement is between objects that
+        are as they came.
     item : str
         What, by name.
     detail : str
@@ -76,7 +78,8 @@ class _Check:
         yield from broken
         if not broken:  # What a table with a broken value lacks would be named again.
             yield from self._agreement()
-        for what, findings in (("packs", self._packs()), ("the tier", self._tier()), ("the journal", self._journal())):
+        parts = (("packs", self._packs()), ("the tier", self._tier()), ("the journal", self._journal()), ("studies", self._studies()))
+        for what, findings in parts:
             try:
                 yield from findings
             except Damaged as error:  # Of the index: what it describes could not be looked at.
@@ -99,6 +102,10 @@ class _Check:
         """The tables of what is packed against each other."""
         with self._packed.environment.reading() as t:
             yield from _of_tables(check_tables(self._packed, t))
+
+    def _studies(self) -> Iterator[Finding]:
+        for study_instance_uid, detail in disagreements(self._home.index):
+            yield Finding("disagreement", f"study {study_instance_uid}", detail)
 
     # --- packs
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.archives import packs, verb, write_study
-from tests.kit import Node
+from tests.kit import Node, make_series, part10_bytes
 
 
 @pytest.fixture
@@ -56,3 +56,14 @@ def test_an_index_that_crashes_its_reader_is_a_finding(data: Path, tmp_path: Pat
     monkeypatch.setenv("PYTHONPATH", str(folder))
     done = verb(data, "verify", exit_code=1)
     assert done.stdout.startswith("damaged index: verify crashed with SIGBUS; the index is damaged")
+
+
+def test_what_instances_say_of_one_study_otherwise_is_a_remark(data: Path, tmp_path: Path) -> None:
+    one = write_study(tmp_path / "two", PatientID="P1")
+    other = make_series(1, PatientID="P2", StudyInstanceUID=one.study_instance_uid)[0]
+    (tmp_path / "two/other.dcm").write_bytes(part10_bytes(other))
+    verb(data, "import", tmp_path / "two")
+    done = verb(data, "verify")
+    assert done.stdout.splitlines()[0].startswith(f"disagreeing study {one.study_instance_uid}: its instances do not agree about ")
+    assert done.stdout.splitlines()[1] == "nothing is damaged, 1 disagreeing"
+    assert verb(data, "repair").stdout == "nothing is damaged\n"
