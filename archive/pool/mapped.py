@@ -87,7 +87,7 @@ class MappedPack:
         finally:
             disk.close(fd)
         check_crcs(info, block_crcs)
-        self._info = info
+        self.path, self._info = path, info
         self._blocks = Blocks(memoryview(mapped)[: info.covered], mapped, 0, block_crcs, str(info.name))
 
     def view(self, offset: int, length: int, outlook: object = None) -> memoryview:

@@ -102,6 +102,8 @@ class Pool:
         )
         with self._lock:
             opened = self._packs.setdefault(info.pack_id, opened)
+            if isinstance(opened, MappedPack):
+                self._start_sweeping()
             while len(self._packs) > MAPPED_PACKS_MAX:
                 _, given_up = self._packs.popitem(last=False)  # Views that are out keep their mapping alive.
                 self._tell_use_of(given_up)
@@ -114,6 +116,20 @@ class Pool:
             raise NotFound(f"pack {info.name} is not in {self._tier.url}") from None
         except OSError as error:
             raise Unavailable(f"pack {info.name}: {error.strerror}") from error
+
+    def _start_sweeping(self) -> None:
+        """With the lock held."""
+        if self._sweeping is None and not self._closing.is_set():
+            self._sweeping = threading.Thread(target=self._sweep_on, name="pool-sweep", daemon=True)
+            self._sweeping.start()
+
+    def _let_go_of_gone(self) -> None:
+        """Packs on this machine that were deleted or moved away: as long as they are mapped the disk does not get their space back."""
+        with self._lock:
+            mapped = [(pack_id, pack) for pack_id, pack in self._packs.items() if isinstance(pack, MappedPack)]
+        for pack_id, pack in mapped:
+            if not pack.path.exists():
+                self.forget(pack_id)
 
     def forget(self, pack_id: int) -> None:
         """Open it anew when it is next asked for."""
@@ -196,8 +212,7 @@ class Pool:
                     logger.warning("the pool cannot be used, what is read is not kept: %s", error)
                 else:
                     self._opened = Room(shelf, Swapping(shelf, self.counters, self.tell_use))
-                    self._sweeping = threading.Thread(target=self._sweep_on, name="pool-sweep", daemon=True)
-                    self._sweeping.start()
+                    self._start_sweeping()
             return self._opened
 
     # --- what other processes should know, and what they did
@@ -221,7 +236,8 @@ class Pool:
                     room.swapping.tell_use(extent)
 
     def sweep(self) -> None:
-        """Tell what was used; let go of extents that were given up, by whichever process, so that the disk gets its space back."""
+        """Tell what was used; let go of what was given up or deleted, by whichever process, so that the disk gets its space back."""
+        self._let_go_of_gone()
         room = self._opened
         if room is None:
             return
@@ -253,9 +269,9 @@ class Pool:
             packs[number].cells.pop(cell, None)
 
     def _sweep_on(self) -> None:
-        room = self._opened
-        while room is not None and not self._closing.is_set():
-            room.swapping.pressed.wait(SWEEP_SECONDS)
+        while not self._closing.is_set():
+            room = self._opened
+            (room.swapping.pressed if room is not None else self._closing).wait(SWEEP_SECONDS)
             try:
                 if not self._closing.is_set():
                     self.sweep()
@@ -269,8 +285,9 @@ class Pool:
         room = self._opened
         if room is not None:
             room.swapping.pressed.set()
-            if self._sweeping is not None:
-                self._sweeping.join(SWEEP_SECONDS)
+        if self._sweeping is not None:
+            self._sweeping.join(SWEEP_SECONDS)
+        if room is not None:
             with contextlib.suppress(OSError):
                 self.tell_use()
             self._opened = None

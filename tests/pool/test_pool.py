@@ -1,8 +1,10 @@
 """Packs as mapped memory: checked block by block, once a process; what is cut or shrinks is refused, never a SIGBUS."""
 
+import gc
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +50,9 @@ class Packs:
 
 @pytest.fixture
 def packs(tmp_path: Path) -> Iterator[Packs]:
-    yield Packs(tmp_path / "packs")
+    made = Packs(tmp_path / "packs")
+    yield made
+    made.pool.close()
 
 
 RANGES = [(0, 1), (0, len(COVERED)), (BLOCK_BYTES - 1, 2), (BLOCK_BYTES, BLOCK_BYTES), (len(COVERED) - 1, 1), (len(COVERED), 0), (5, 0)]
@@ -224,3 +228,25 @@ def test_a_pack_that_shrinks_while_it_is_mapped_is_refused_and_kills_nobody(pack
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["0", str(-(-len(COVERED) // 4096))]
+
+
+def mappings_of(path: Path) -> int:
+    """How often this process has a file mapped, deleted or not."""
+    return sum(str(path) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.mark.parametrize("gone", [Path.unlink, lambda path: path.rename(path.with_name("quarantined"))], ids=["deleted", "moved"])
+def test_a_pack_that_is_gone_is_let_go_of(packs: Packs, gone: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being asked for anything: the disk gets its space back. Who still reads of it goes on."""
+    monkeypatch.setattr(pool_module, "SWEEP_SECONDS", 0.02)
+    view = packs.open().view(0, 100)
+    time.sleep(0.1)
+    assert mappings_of(packs.path) == 1
+    gone(packs.path)
+    time.sleep(0.2)
+    assert bytes(view) == COVERED[:100]
+    del view
+    gc.collect()
+    assert mappings_of(packs.path) == mappings_of(packs.path.with_name("quarantined")) == 0
+    with pytest.raises(NotFound):
+        packs.open()
