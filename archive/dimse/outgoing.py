@@ -4,11 +4,10 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from archive.config import DimseSection, RemoteAe
-from archive.dicom.scan import Buffer
-from archive.dimse.command import Command, Field, encode_command
+from archive.dimse.command import NO_DATA_SET, Command, Field, encode_command
 from archive.dimse.message import Context, Messages
 from archive.dimse.pdu import (
     ASSOCIATE_RQ_BYTES_MAX,
@@ -51,10 +50,6 @@ class Outgoing:
     ----------
     contexts : mapping of int to Context
         Accepted presentation contexts by id; none before the association is there.
-    answered : int
-        Requests that were answered.
-    is_sending : bool
-        A request has begun and not been sent to its end.
     """
 
     def __init__(self, title: str, remote_ae: RemoteAe, settings: DimseSection) -> None:
@@ -62,8 +57,6 @@ class Outgoing:
         self._wire: Wire | None = None
         self._dropped = False
         self._last_message_id = 0
-        self.answered = 0
-        self.is_sending = False
         self.messages: Messages
         self.contexts: Mapping[int, Context] = {}
 
@@ -107,15 +100,15 @@ class Outgoing:
             self.release()
             raise Refused(f"no presentation context is accepted by {self}")
 
-    def call(self, context: Context, elements: Mapping[int, int | bytes], pieces: Iterable[Buffer] = (), length: int = 0) -> Command:
+    def call(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes = b"") -> Command:
         """Send a request and wait for its response, which has no data set.
 
         Parameters
         ----------
         elements : mapping
             Of the command, without Message ID and Command Data Set Type.
-        pieces, length
-            The data set, as `Messages.send_pieces` takes it; none where the length is 0.
+        data_set : bytes
+            Empty: none.
 
         Raises
         ------
@@ -123,14 +116,11 @@ class Outgoing:
             The association is over.
         """
         message_id = self._last_message_id = self._last_message_id % 0xFFFF + 1
-        command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001 if length else 0x0101}
-        self.is_sending = True
-        self.messages.send_pieces(context.context_id, encode_command(command), pieces, length)
-        self.is_sending = False
+        command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001 if data_set else NO_DATA_SET}
+        self.messages.send(context.context_id, encode_command(command), data_set)
         _, response = self.messages.read_response(message_id)
         if response.has_data_set:
             self.messages.skip_data_set()
-        self.answered += 1
         return response
 
     def release(self) -> None:

@@ -230,7 +230,7 @@ class Reporter:
             outgoing.open(_WANTED, _ROLES)
             [context] = outgoing.contexts.values()
             data = self._information(waiting, verdict, context)
-            response = outgoing.call(context, _event(verdict), [data], len(data))
+            response = outgoing.call(context, _event(verdict), data)
             outgoing.release()
             return response
         except AssociationEnded:

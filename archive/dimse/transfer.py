@@ -1,31 +1,29 @@
 """Instances on their way to the destination of a C-MOVE: one association or several, each in a thread of its own.
 
-One more association is requested for each twentieth of a second that it takes: a destination that is quick, or takes one at a time, gets
-one. Where an association ends, the instance on its way failed; another association is requested as long as each of them brings something
-across.
+One more association is requested where that is likely to pay off, by how long the destination takes for greeting and instances; one that
+takes one at a time answers the others late or never, and they are dropped in the end. Where an association ends, the instance on its way
+failed; another association is requested as long as each of them brings something across.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from archive.config import DimseSection, RemoteAe
 from archive.dicom.recode import TARGETS
-from archive.dimse.command import Field
-from archive.dimse.message import Context
 from archive.dimse.outgoing import Outgoing
 from archive.dimse.pdu import AssociationEnded
 from archive.dimse.requesting import CONTEXTS_MAX, Wanted
 from archive.dimse.status import comment_of
-from archive.dimse.suboperations import Source, Tally, store_command
+from archive.dimse.suboperations import Source, SubOperations, Tally
 from archive.index.located import Located
 
 log = logging.getLogger(__name__)
 
-HELP_SECONDS = 0.05
-"""After so long the next association is requested; before that its greeting would cost more than it brings."""
+HELP_FACTOR = 4
+"""Another association is requested where what is left takes so many times as long as the greeting of this one took."""
 INSTANCES_PER_ASSOCIATION_MIN = 8
 """Fewer instances than this are no reason for a further association."""
 
@@ -67,15 +65,14 @@ class Transfer:
         self._open: set[Outgoing] = set()
         self._lock = threading.Lock()
         self._stopped = False
-        self._done = threading.Event()
 
     def start(self) -> None:
         """Begin; returns at once."""
         threading.Thread(target=self._run, name=f"move-{self._title}", daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is over within that time: every instance is counted, or it was stopped."""
-        return self._done.wait(seconds)
+        """Whether it is over within that time: every instance is counted, or it was stopped. Associations are released after that."""
+        return self._tally.over.wait(seconds)
 
     def stop(self) -> None:
         """Let what is on its way come to its end, and begin nothing more."""
@@ -99,12 +96,12 @@ class Transfer:
                 self._queue.extend(batch.instances)
             self._give_up(comment_of(error))
         finally:
-            self._done.set()
+            self._tally.over.set()
 
     def _send_batch(self, batch: "Batch") -> None:
         self._queue.extend(batch.instances)
-        helpers = min(self._settings.move_associations_max, len(batch.instances) // INSTANCES_PER_ASSOCIATION_MIN) - 1
-        threads = [threading.Thread(target=self._help, args=(batch,), name=f"move-{self._title}", daemon=True) for _ in range(helpers)]
+        most = min(self._settings.move_associations_max, len(batch.instances) // INSTANCES_PER_ASSOCIATION_MIN)
+        threads = [threading.Thread(target=self._help, args=(batch,), name=f"move-{self._title}", daemon=True) for _ in range(most - 1)]
         reason = self._work(batch, list(threads))
         with self._lock:  # Who still waits for an association now has nothing to do with it.
             waiting = [one for one in self._open if not one.contexts]
@@ -113,6 +110,8 @@ class Transfer:
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+        if self._queue and not reason:  # An association of the others ended with this taken and not tried.
+            reason = self._work(batch, [])
         if not self._stopped:
             self._give_up(reason)
 
@@ -132,13 +131,19 @@ class Transfer:
             outgoing = Outgoing(self._title, self._remote_ae, self._settings)
             with self._lock:
                 self._open.add(outgoing)
+            answered = 0
             try:
+                started = time.monotonic()
                 outgoing.open(batch.wanted)
-                self._send(outgoing, helpers)
+                operations = SubOperations(outgoing.messages, outgoing.contexts.values(), self._source, self._tally, self._originator)
+                try:
+                    operations.run(self._queue, self._may_call(helpers, time.monotonic() - started, operations))
+                finally:
+                    answered = operations.answered
                 outgoing.release()
             except AssociationEnded as end:
                 outgoing.abort()
-                if not outgoing.answered:
+                if not answered:
                     return str(end)
                 log.warning("C-MOVE goes on in another association: %s", end)
             finally:
@@ -146,38 +151,22 @@ class Transfer:
                     self._open.discard(outgoing)
         return ""
 
-    def _send(self, outgoing: Outgoing, helpers: list[threading.Thread]) -> None:
-        next_help = time.monotonic() + HELP_SECONDS
-        accepted: dict[str, dict[str, Context]] = {}
-        for context in outgoing.contexts.values():
-            accepted.setdefault(context.abstract_syntax, {}).setdefault(context.transfer_syntax, context)
-        while not self._stopped:
-            try:
-                stored = self._queue.popleft()
-            except IndexError:
-                return
-            self._store(outgoing, stored, accepted.get(stored.sop_class_uid, {}))
-            if helpers and time.monotonic() >= next_help and len(self._queue) >= INSTANCES_PER_ASSOCIATION_MIN:
-                next_help += HELP_SECONDS
-                helpers.pop().start()
+    def _may_call(self, helpers: list[threading.Thread], greeting_seconds: float, operations: SubOperations) -> Callable[[], bool]:
+        """Whether to go on; asked between two instances, it calls for help where that pays off."""
+        started = next_help = time.monotonic()
+        working = 1
 
-    def _store(self, outgoing: Outgoing, stored: Located, contexts: Mapping[str, Context]) -> None:
-        if not contexts:
-            self._tally.fail(stored, f"{outgoing} does not take SOP class {stored.sop_class_uid}")
-            return
-        try:
-            with self._source.open(stored, list(contexts)) as ready:
-                elements = {**store_command(stored), **self._originator}
-                response = outgoing.call(contexts[ready.transfer_syntax_uid], elements, ready.pieces, ready.length)
-            self._tally.count(stored, response.number(Field.STATUS), response.text(Field.ERROR_COMMENT))
-        except AssociationEnded as end:
-            self._tally.fail(stored, str(end))
-            raise
-        except Exception as error:
-            self._tally.fail(stored, comment_of(error))
-            if outgoing.is_sending:
-                # Half a message is out there, and nothing takes it back.
-                raise AssociationEnded(f"aborted in the middle of an object: {comment_of(error)}") from error
+        def go_on() -> bool:
+            nonlocal next_help, working
+            now, waiting = time.monotonic(), len(self._queue)
+            if helpers and operations.answered and now >= next_help and waiting >= INSTANCES_PER_ASSOCIATION_MIN:
+                left_seconds = waiting * (now - started) / operations.answered / working
+                if left_seconds > HELP_FACTOR * greeting_seconds:
+                    next_help, working = now + greeting_seconds, working + 1
+                    helpers.pop().start()
+            return not self._stopped
+
+        return go_on
 
 
 class Batch:
