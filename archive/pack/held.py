@@ -49,6 +49,8 @@ class HeldSegments:
         if self._known is None:
             with contextlib.suppress(Damaged):
                 self._known = self.read()
+            # Whoever wrote what is read here may have died before its name was durable.
+            self._disk.sync_folder(self._path.parent)
         if self._known == set(wanted):
             return
         part = self._path.with_name(f"{FILE}.part")
@@ -66,11 +68,9 @@ class HeldSegments:
 
     def forget(self, numbers: Iterable[int]) -> None:
         """These are about to be released, or given up."""
-        gone = set(numbers)
         try:
             listed = self.read()
         except Damaged:
             return  # It is written anew by the next start.
         self._known = None
-        if listed & gone:
-            self.write(listed - gone)
+        self.write(listed.difference(numbers))
