@@ -1,8 +1,6 @@
 """A node is stopped at every call that changes its disk, with nothing, everything or half of the unsynced lost; then it starts again."""
 
 import shutil
-import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from archive.pack.descriptor import Revision
 from archive.pack.held import HeldSegments
 from archive.tier.tails import read_pack_tail
 from tests.crash.cutting import Cut, CuttingDisk, Loss
+from tests.crash.every_cut import calls_of, cut_at_every_call
 from tests.flow.objects import NAME, Life, Object, files_below, living, make_object, settings_of
 
 FIRST = [make_object(1, 1, 2), make_object(1, 1, 1), make_object(1, 2, 1, pixel_bytes=100_000)]
@@ -36,8 +35,10 @@ class Story:
         self.acknowledged: list[tuple[Object, Accepted]] = []
         self._home: Home | None = None
 
+    def __str__(self) -> str:
+        return f"{len(self.acknowledged)} acknowledged"
+
     def run(self) -> None:
-        """All of it, or until the disk is cut; then everything is closed as the kernel does it."""
         with suppress(Cut):
             self._life(FIRST)
             self._life([*LATE, FIRST[0]], pack=True)
@@ -60,18 +61,9 @@ class Story:
         self._home = None
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """In memory where there is such a folder: hundreds of lives are lived in it, and a cut needs no real disk."""
-    memory = Path("/dev/shm")
-    made = Path(tempfile.mkdtemp(prefix="cuts-", dir=memory if memory.is_dir() else None))
-    yield made
-    shutil.rmtree(made)
-
-
-def assert_whole(data: Path, acknowledged: list[tuple[Object, Accepted]]) -> None:
+def assert_whole(story: Story, data: Path) -> None:
     """Everything that was acknowledged is served byte for byte, packing works, nothing is damaged, used twice or left behind."""
-    settings = settings_of(data)
+    settings, acknowledged = story.settings, story.acknowledged
     report = recover(settings)
     assert report.damaged == []
     with living(settings) as life:
@@ -121,42 +113,20 @@ def test_without_a_cut(folder: Path) -> None:
     story = Story(disk, folder / "data")
     story.run()
     assert [accepted.outcome for _, accepted in story.acknowledged] == ["new"] * 5 + ["same", "new", "revision"]
-    assert_whole(folder / "data", story.acknowledged)
-
-
-def calls_of_the_story(folder: Path) -> int:
-    disk = CuttingDisk()
-    Story(disk, folder / "whole").run()
-    return disk.calls
+    assert_whole(story, folder / "data")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "torn"), [("nothing", True), ("unsynced", False), ("unsynced bytes", False)])
 def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool) -> None:
-    total = calls_of_the_story(folder)
-    assert total > 100
-    for calls in range(total):
-        data = folder / "data"
-        disk = CuttingDisk(calls, torn)
-        story = Story(disk, data)
-        story.run()
-        assert disk.is_cut
-        disk.lose(loss)
-        if loss == "unsynced bytes":
-            shutil.rmtree(data / "index", ignore_errors=True)  # The index is lost as well.
-        try:
-            assert_whole(data, story.acknowledged)
-        except BaseException as error:
-            error.add_note(f"cut after call {calls} of {total}: {disk.last}")
-            raise
-        shutil.rmtree(data)
+    cut_at_every_call(Story, folder, assert_whole, loss, torn)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["nothing", "unsynced"])
 def test_a_cut_of_the_start_after_a_cut(folder: Path, loss: Loss) -> None:
     """Every tenth cut, and the start after it cut off at every other call."""
-    total = calls_of_the_story(folder)
+    total = calls_of(Story, folder)
     for calls in range(7, total, 10):
         calls_of_the_start = 0
         while True:
@@ -172,7 +142,7 @@ def test_a_cut_of_the_start_after_a_cut(folder: Path, loss: Loss) -> None:
             disk.close_all()
             disk.lose(loss)
             try:
-                assert_whole(data, story.acknowledged)
+                assert_whole(story, data)
             except BaseException as error:
                 error.add_note(f"cut after call {calls} of {total}, and after call {calls_of_the_start} of the start: {disk.last}")
                 raise

@@ -1,6 +1,5 @@
 """A node that deletes and compacts is stopped at every call that changes its disk; then it starts again, with its index and without."""
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from archive.flow.home import Home
 from archive.flow.query import Query, Search
 from archive.flow.recovery import rebuild_index, recover
 from tests.crash.cutting import Cut, CuttingDisk, Loss
-from tests.crash.test_every_cut import folder
+from tests.crash.every_cut import cut_at_every_call
 from tests.flow.objects import NAME, Life, living, make_object, pack_files, settings_of
-
-__all__ = ["folder"]
 
 SENT = {number: make_object(1, 1 + number % 2, number, pixel_bytes=70_000 if number == 3 else 300) for number in range(8)}
 
@@ -36,6 +33,9 @@ class Story:
         self.there: set[int] = set()
         self.gone: set[int] = set()
         self._home: Home | None = None
+
+    def __str__(self) -> str:
+        return f"there {self.there}, gone {self.gone}"
 
     def run(self) -> None:
         with suppress(Cut):
@@ -110,7 +110,7 @@ def assert_whole(story: Story, data: Path) -> None:
     assert verify(story.settings) == []
 
 
-def test_without_a_cut(folder: Path) -> None:  # noqa: F811
+def test_without_a_cut(folder: Path) -> None:
     story = Story(CuttingDisk(), folder / "data")
     story.run()
     assert (story.there, story.gone) == ({1, 3, 5, 6, 7}, {0, 2, 4})
@@ -119,22 +119,5 @@ def test_without_a_cut(folder: Path) -> None:  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "torn"), [("nothing", True), ("unsynced", False), ("unsynced bytes", False)])
-def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool) -> None:  # noqa: F811
-    whole = CuttingDisk()
-    Story(whole, folder / "whole").run()
-    assert whole.calls > 100
-    for calls in range(whole.calls):
-        data = folder / "data"
-        disk = CuttingDisk(calls, torn)
-        story = Story(disk, data)
-        story.run()
-        assert disk.is_cut
-        disk.lose(loss)
-        if loss == "unsynced bytes":
-            shutil.rmtree(data / "index", ignore_errors=True)  # The index is lost as well.
-        try:
-            assert_whole(story, data)
-        except BaseException as error:
-            error.add_note(f"cut after call {calls} of {whole.calls}: {disk.last}; there {story.there}, gone {story.gone}")
-            raise
-        shutil.rmtree(data)
+def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool) -> None:
+    cut_at_every_call(Story, folder, assert_whole, loss, torn)
