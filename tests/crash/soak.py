@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError
 
-from tests.crash.soak_watch import DESCRIPTORS, DISK, INDEX, MEMORY, THREADS, Watch, draw, growing, table
+from tests.crash.soak_watch import Watch, draw, growing, table
 from tests.dimse.peer import Peer, c_store, c_store_rq, p_data, pdv
 from tests.flow.objects import Object, make_object
 from tests.kit import Node, part10_data_set, retrieve_part10
@@ -231,7 +231,7 @@ def main() -> int:
     shutil.rmtree(folder)
     print("\n".join(table(watch.found)))
     if options.chart:
-        draw(options.chart, f"{options.minutes:g} minutes of mixed work", watch.found, (MEMORY, DESCRIPTORS, THREADS, DISK, INDEX))
+        draw(options.chart, f"{options.minutes:g} minutes of mixed work", watch.found)
     grown = growing(watch.found)
     print(f"seed {options.seed}: " + ", ".join(f"{count} {name}" for name, count in work.counts.items()) + "; 0 lost, 0 wrong")
     print("\n".join(grown) or "everything stays flat")

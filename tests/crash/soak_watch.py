@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -138,14 +138,15 @@ def table(found: Mapping[Kind, Mapping[str, Series]]) -> list[str]:
     return lines
 
 
-def draw(path: Path, title: str, found: Mapping[Kind, Mapping[str, Series]], kinds: Sequence[Kind]) -> None:
+def draw(path: Path, title: str, found: Mapping[Kind, Mapping[str, Series]]) -> None:
     """A panel for each kind, a line for each process or folder, over minutes."""
     # Text stays text, and the same figures give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "soak", "font.size": 9}):
-        figure = Figure(figsize=(10, 2.2 * len(kinds)), layout="constrained")
+        figure = Figure(figsize=(10, 2.2 * len(found)), layout="constrained")
         figure.suptitle(title)
-        for axes, kind in zip(figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0], kinds, strict=True):
-            for name, series in sorted(found.get(kind, {}).items()):
+        panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (kind, by_name) in zip(panels, found.items(), strict=True):
+            for name, series in sorted(by_name.items()):
                 axes.plot([s / 60 for s in series.seconds], series.values, label=name, linewidth=1)
             axes.set_title(f"{kind.name} ({kind.unit})" if kind.unit else kind.name, loc="left", fontsize=9)
             axes.set_ylim(bottom=0)
