@@ -1,8 +1,8 @@
 """C-STORE by DCMTK's storescu, without Nagle's algorithm, to this node, to DCMTK's storescp and to Orthanc, turn about.
 
-Cases: one association and four at once with CT objects, one with small MR objects, and one with CT objects from a sender that leaves
+Cases: one association and 4, 8 and 16 at once with CT objects, one with small MR objects, and one with CT objects from a sender that leaves
 Nagle's algorithm on. Each round has objects of its own; every peer gets the same ones, another one first in each round. The node
-fsyncs each object before it answers; storescp only writes files (with four associations it forks and stores nothing at all);
+fsyncs each object before it answers; storescp only writes files (with several associations it forks and stores nothing at all);
 Orthanc writes files and its SQLite index. Orthanc is left out where it is not installed. A ratio above 1: this node is faster.
 """
 
@@ -123,7 +123,8 @@ class Bench:
 def rounds_of(objects: int) -> Iterator[tuple[str, str, int, int, bool]]:
     """Name, kind, objects of each association, associations, and whether the sender's Nagle is off."""
     yield "1 association, CT", CT, objects, 1, True
-    yield "4 associations, CT", CT, max(1, objects // 2), 4, True
+    for associations in (4, 8, 16):
+        yield f"{associations} associations, CT", CT, max(1, 2 * objects // associations), associations, True
     yield "1 association, MR", MR, objects * 3, 1, True
     yield "1 association, CT, Nagle on", CT, max(1, objects // 2), 1, False
 

@@ -57,11 +57,21 @@ def check_ratios(report: dict[str, Any], peers: dict[str, list[str]]) -> None:
 def test_dimse(tmp_path: Path, orthanc: None) -> None:
     for program in ("storescu", "storescp"):
         require(program)
-    cases = ["1 association, CT", "4 associations, CT", "1 association, MR", "1 association, CT, Nagle on"]
+    several = [f"{n} associations, CT" for n in (4, 8, 16)]
+    cases = ["1 association, CT", *several, "1 association, MR", "1 association, CT, Nagle on"]
     said, report, page = run("dimse", tmp_path, "--count", "5")
     check(said, report, page, cases)
     check_ratios(report, {case: ["storescp", "Orthanc"] for case in cases})
     assert report["figures"]["nagle_on_by_off"] > 0
+
+
+def test_large(tmp_path: Path) -> None:
+    for program in ("storescu", "storescp"):
+        require(program)
+    said, report, page = run("large", tmp_path, "--megabytes", "8")
+    check(said, report, page, ["1 at once", "4 at once"])
+    check_ratios(report, {"1 at once": ["storescp"], "4 at once": ["storescp"]})
+    assert {"supervisor", "dimse", "web", "packer"} <= set(report["figures"]["peak_bytes"])
 
 
 def test_find(tmp_path: Path, orthanc: None) -> None:

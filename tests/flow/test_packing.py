@@ -231,7 +231,7 @@ def test_pack_now_commits_everything_accepted_before_the_call(life: Life) -> Non
 
 
 def test_segments_go_when_nothing_in_them_waits(life: Life, data: Path) -> None:
-    sent = [make_object(1, 1 + number % 2, number, pixel_bytes=50_000) for number in range(80)]
+    sent = [make_object(1, 1 + number % 2, number, pixel_bytes=50_000) for number in range(75)]
     life.send(*sent)
     assert len(files_below(data / "journal/sealed")) == 3
     life.packer.pack_now()
