@@ -171,6 +171,12 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
 
 
+class AuditSection(Section):
+    to: Literal["file", "log", "nowhere"] = setting("file", "Where who read or wrote what is told: audit/ in the data folder, or the log.")
+    bytes_max: int = setting(64 * MIB, "A file of the audit log is followed by a new one at this size.", "bytes", ge=64 * 1024)
+    files_max: int = setting(16, "Files of the audit log; the oldest goes when there is one more.", "files", ge=1, le=1000)
+
+
 class RemoteAe(Section):
     """A row of the table of remote AEs; `"HOST:PORT"` alone is a row too. An unknown caller that is let in has the defaults."""
 
@@ -211,6 +217,7 @@ class Settings(Section):
     limits: LimitsSection = LimitsSection()
     commitment: CommitmentSection = CommitmentSection()
     log: LogSection = LogSection()
+    audit: AuditSection = AuditSection()
     peers: dict[AeTitle, RemoteAe] = {}
 
 

@@ -47,6 +47,10 @@ class Disk:
                 return None
             raise
 
+    def open_append(self, path: Path) -> int:
+        """For `append`; the file is made where it is missing."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
     def close(self, fd: int) -> None:
         os.close(fd)
 
@@ -95,6 +99,21 @@ class Disk:
         except OSError as error:
             raise full_or_same(error) from error
         return total
+
+    def append(self, fd: int, data: bytes) -> None:
+        """Write it to the end of the file in one piece, whoever else appends to it.
+
+        Raises
+        ------
+        Exhausted
+            The disk is full; a part of it may be written.
+        """
+        try:
+            written = os.write(fd, data)
+        except OSError as error:
+            raise full_or_same(error) from error
+        if written < len(data):
+            raise Exhausted("the disk is full", 30)
 
     def allocate(self, fd: int, length: int) -> None:
         """Reserve blocks, so that later writes neither grow the file nor find the disk full."""

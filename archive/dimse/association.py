@@ -30,8 +30,9 @@ from archive.dimse.pdu import (
 from archive.dimse.proposal import is_associate_rq, read_proposal
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots
-from archive.dimse.status import UNRECOGNIZED_OPERATION
+from archive.dimse.status import UNRECOGNIZED_OPERATION, outcome_of
 from archive.dimse.wire import Wire
+from archive.flow.audit import Audit, Event
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Surroundings:
         Of the whole node.
     counters : Counters
         Of this process.
+    audit : Audit
+        Takes who read or wrote what.
     unassociated, associated : callable
         Told when a connection becomes one that holds a slot, and when it holds none again.
     """
@@ -76,6 +79,7 @@ class Surroundings:
     services: Sequence[Service]
     slots: AssociationSlots
     counters: Counters
+    audit: Audit
     associated: Callable[["Association"], None]
     unassociated: Callable[["Association"], None]
 
@@ -128,6 +132,11 @@ class Association:
 
     def count(self, name: str, n: int = 1) -> None:
         self._around.counters.add(name, n)
+
+    def audit(self, action: CommandField, study_instance_uid: str, status: int, instances: int, destination: str = "") -> None:
+        name = action.name.removesuffix("_RQ").replace("_", "-")
+        told = (name, study_instance_uid, outcome_of(status), f"0x{status:04X}", destination)
+        self._around.audit.note(Event(self.calling_ae_title, self.host, *told), instances)
 
     def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
         """Send a request of ours between the peer's and wait for its response; from another thread.
@@ -196,6 +205,7 @@ class Association:
             rejection = Rejection.LOCAL_LIMIT_EXCEEDED
         if rejection is not None:
             self.count("associations_rejected")
+            self._around.audit.note(Event(self.calling_ae_title, self.host, "associate", "", "failure", rejection.name.lower()), 0)
             log.warning("association rejected: %s: %s", self._names(), rejection.name.lower().replace("_", " "))
             self._wire.send(associate_rj(rejection))
             self._wire.await_close(settings.artim_seconds)

@@ -12,7 +12,7 @@ from archive.dicom.syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from archive.dimse.command import Command, CommandField, Field
 from archive.dimse.message import Context
 from archive.dimse.pdu import AssociationEnded
-from archive.dimse.query_retrieve import FIND_MODELS, IDENTIFIER_BYTES_MAX, Level, level_of
+from archive.dimse.query_retrieve import FIND_MODELS, IDENTIFIER_BYTES_MAX, STUDY, Level, level_of
 from archive.dimse.service import Requestor
 from archive.dimse.status import (
     CANCEL,
@@ -96,6 +96,7 @@ class Find:
         try:
             status, comment = self._find(conversation)
         except AssociationEnded:
+            conversation.audit(CANCEL)
             raise
         except _Cancelled:
             status, comment = CANCEL, ""
@@ -107,6 +108,7 @@ class Find:
                 log.error("a query failed inside", exc_info=error)
         association.count("finds" if status in (SUCCESS, CANCEL, RESULTS_LEFT_OUT) else "finds_failed")
         association.count("find_results", conversation.results)
+        conversation.audit(status)
         log.log(
             logging.INFO if status in (SUCCESS, CANCEL) else logging.WARNING,
             "query answered: status=0x%04X peer=%s calling=%r level=%s results=%d seconds=%.3f%s",
@@ -133,6 +135,7 @@ class Find:
         model = FIND_MODELS[context.abstract_syntax]
         level = level_of(identifier, model, relational or self._relational)
         conversation.level = level.name
+        conversation.name_study(identifier.single(STUDY.unique_key))
         query = Query(
             level=_SEARCH_LEVELS[level.name],
             keys={path: key for path, key in identifier.keys.items() if path[0] in _KEYS},
@@ -159,9 +162,15 @@ class _Conversation:
     def __init__(self, association: Requestor, context: Context, command: Command) -> None:
         self.association, self.context, self.command = association, context, command
         self.level = "?"
+        self.study_instance_uid = ""
         self.results = 0
         self._look_again = 0.0
         self._pending: dict[int, bytes] = {}
+
+    def name_study(self, key: str) -> None:
+        """The one study that the query is about, where it names one."""
+        if not any(character in key for character in "*?\\"):
+            self.study_instance_uid = key.strip()[:64]
 
     def negotiated(self) -> tuple[bool, ...]:
         """Relational queries, combined date-time matching, fuzzy matching: whether each was negotiated."""
@@ -174,6 +183,9 @@ class _Conversation:
             response = self._pending[status] = self.command.respond(status, has_data_set=True)
         self.association.messages.send_soon(self.context.context_id, response, identifier)
         self.results += 1
+
+    def audit(self, status: int) -> None:
+        self.association.audit(CommandField.C_FIND_RQ, self.study_instance_uid, status, self.results)
 
     def look(self) -> None:
         """Now and then, send what was found and look for a cancel."""

@@ -5,7 +5,7 @@ from collections import deque
 from archive.dimse.command import Command, CommandField
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import GET_MODELS
-from archive.dimse.retrieval import Refusal, Responses, Retrieval, refuse
+from archive.dimse.retrieval import Refusal, Responses, Retrieval, audit, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.suboperations import Source, SubOperations, Tally
 
@@ -43,6 +43,9 @@ class Get(Retrieval):
             cancelled = association.messages.is_cancelled(command.message_id)
             return not cancelled
 
-        SubOperations(association.messages, association.contexts.values(), self._source, tally, {}).run(deque(instances), go_on)
+        try:
+            SubOperations(association.messages, association.contexts.values(), self._source, tally, {}).run(deque(instances), go_on)
+        finally:
+            audit(association, CommandField.C_GET_RQ, tally)
         responses.final(cancelled)
         return True

@@ -6,7 +6,7 @@ from archive.config import DimseSection, RemoteAe
 from archive.dimse.command import Command, CommandField, Field, as_ae_title
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import MOVE_MODELS
-from archive.dimse.retrieval import PENDING_SECONDS, Refusal, Responses, Retrieval, refuse
+from archive.dimse.retrieval import PENDING_SECONDS, Refusal, Responses, Retrieval, audit, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.status import MOVE_DESTINATION_UNKNOWN, NOT_AUTHORIZED
 from archive.dimse.suboperations import Source, Tally
@@ -63,6 +63,8 @@ class Move(Retrieval):
                 transfer.drop()
                 transfer.wait(DROP_SECONDS_MAX)
                 raise
+            finally:
+                audit(association, CommandField.C_MOVE_RQ, tally, title)
         responses.final(cancelled)
         return True
 

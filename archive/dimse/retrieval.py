@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from archive.config import RemoteAe
 from archive.dicom.identifier import QUERY_RETRIEVE_LEVEL, read_identifier, write_identifier
 from archive.dicom.syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from archive.dimse.command import Command
+from archive.dimse.command import Command, CommandField
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import IDENTIFIER_BYTES_MAX, IMAGE, PATIENT, SERIES, STUDY, Model, level_of
 from archive.dimse.query_retrieve import Level as QueryRetrieveLevel
@@ -165,9 +165,16 @@ class Responses:
         )
 
 
+def audit(association: Requestor, action: CommandField, tally: Tally, destination: str = "") -> None:
+    """Note what came across and what did not, by study."""
+    for (study_instance_uid, came), instances in tally.by_study.items():
+        association.audit(action, study_instance_uid, SUCCESS if came else UNABLE_TO_PERFORM_SUBOPERATIONS, instances, destination)
+
+
 def refuse(association: Requestor, context: Context, command: Command, refusal: Refusal) -> None:
     """Answer a retrieval that is not begun."""
     log.warning(
         "retrieval refused: status=0x%04X peer=%s calling=%r: %s", refusal.status, association.peer, association.calling_ae_title, refusal
     )
+    association.audit(CommandField(command.command_field), "", refusal.status, 0)
     association.messages.send(context.context_id, command.respond(refusal.status, str(refusal)))

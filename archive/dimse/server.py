@@ -13,6 +13,7 @@ from archive.dimse.association import Association, Surroundings
 from archive.dimse.counters import Counters
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots
+from archive.flow.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class Server:
         In the order in which they are asked.
     association_slots : AssociationSlots
         Of the node, as this worker sees them.
+    audit : Audit, optional
+        Takes who read or wrote what.
 
     Attributes
     ----------
@@ -45,7 +48,12 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, services: Sequence[Service], association_slots: AssociationSlots
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        services: Sequence[Service],
+        association_slots: AssociationSlots,
+        audit: Audit | None = None,
     ) -> None:
         self.counters = Counters()
         self._listener = listener
@@ -56,6 +64,7 @@ class Server:
             services=services,
             slots=association_slots,
             counters=self.counters,
+            audit=audit or Audit(None),
             associated=self._associated,
             unassociated=self._unassociated,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from archive.config import RemoteAe
-from archive.dimse.command import Command
+from archive.dimse.command import Command, CommandField
 from archive.dimse.message import Context, Messages
 
 
@@ -39,6 +39,9 @@ class Requestor(Protocol):
 
     def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
         """Send a request to the peer while it waits for nothing, from another thread; its response, None where none comes."""
+
+    def audit(self, action: CommandField, study_instance_uid: str, status: int, instances: int, destination: str = "") -> None:
+        """Note for the audit log what the peer did, and with how many instances (for a query: answers)."""
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to one of the `archive.dimse.counters.Counters`."""

@@ -53,6 +53,13 @@ def is_warning(status: int) -> bool:
     return status in (0x0001, 0x0107, 0x0116) or status >> 12 == 0xB
 
 
+def outcome_of(status: int) -> str:
+    """What a status says, for the audit log: success, warning, cancelled or failure."""
+    if status == CANCEL:
+        return "cancelled"
+    return "success" if status == SUCCESS else "warning" if is_warning(status) else "failure"
+
+
 def comment_of(error: BaseException) -> str:
     """What the sender is told in words; of what went wrong inside, nothing but that."""
     if isinstance(error, ArchiveError):

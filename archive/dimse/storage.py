@@ -30,7 +30,15 @@ _ECHOED = (Field.AFFECTED_SOP_INSTANCE_UID,)
 
 
 class Reception(Sink, Protocol):
-    """An object on its way in, as `archive.flow.ingest` takes it."""
+    """An object on its way in, as `archive.flow.ingest` takes it.
+
+    Attributes
+    ----------
+    study_instance_uid : str
+        Of the object, once it was looked at; empty before.
+    """
+
+    study_instance_uid: str
 
     def commit(self) -> object:
         """Make it durable and findable; raises where it cannot be kept."""
@@ -89,7 +97,8 @@ class Storage:
             return False
         messages = association.messages
         before = messages.bytes_received
-        status, comment = self._store(association, context, command)
+        status, comment, study_instance_uid = self._store(association, context, command)
+        association.audit(CommandField.C_STORE_RQ, study_instance_uid, status, 1)
         if status == SUCCESS:
             association.count("objects_stored")
         else:
@@ -109,15 +118,15 @@ class Storage:
         messages.send(context.context_id, command.respond(status, comment, _ECHOED))
         return True
 
-    def _store(self, association: Requestor, context: Context, command: Command) -> tuple[int, str]:
-        """Read the data set to its end, whatever comes of it; status and comment."""
+    def _store(self, association: Requestor, context: Context, command: Command) -> tuple[int, str, str]:
+        """Read the data set to its end, whatever comes of it; status, comment, Study Instance UID where it is known."""
         messages = association.messages
         if not _may_store(context.abstract_syntax, association.remote_ae):
             if command.has_data_set:
                 messages.skip_data_set()
-            return NOT_AUTHORIZED, f"{association.calling_ae_title} may not store this SOP class"
+            return NOT_AUTHORIZED, f"{association.calling_ae_title} may not store this SOP class", ""
         if not command.has_data_set:
-            return CANNOT_UNDERSTAND, "C-STORE without a data set"
+            return CANNOT_UNDERSTAND, "C-STORE without a data set", ""
         sop_class_uid = command.text(Field.AFFECTED_SOP_CLASS_UID)
         sop_instance_uid = command.text(Field.AFFECTED_SOP_INSTANCE_UID)
         try:
@@ -126,7 +135,7 @@ class Storage:
             check_uid(sop_instance_uid, "AffectedSOPInstanceUID")
         except BadInput as error:
             messages.skip_data_set()
-            return INVALID_SOP_INSTANCE, str(error)
+            return INVALID_SOP_INSTANCE, str(error), ""
         try:
             reception = self._ingest.begin(
                 sop_class_uid=sop_class_uid,
@@ -137,7 +146,7 @@ class Storage:
             )
         except Exception as error:
             messages.skip_data_set()
-            return _refuse(error)
+            return *_refuse(error), ""
         try:
             failure = messages.read_data_set(reception)
             if failure is not None:
@@ -148,8 +157,8 @@ class Storage:
             raise
         except Exception as error:
             reception.abort()
-            return _refuse(error)
-        return SUCCESS, ""
+            return *_refuse(error), reception.study_instance_uid
+        return SUCCESS, "", reception.study_instance_uid
 
 
 def _may_store(abstract_syntax: str, remote_ae: RemoteAe) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple, Protocol
@@ -44,10 +44,13 @@ class Tally:
     ----------
     over : threading.Event
         None remains, or nothing more is tried.
+    by_study : Counter
+        How many came across and how many failed, by study and whether it came across.
     """
 
     def __init__(self, instances: Sequence[Located], whose: str) -> None:
         self.over = threading.Event()
+        self.by_study: Counter[tuple[str, bool]] = Counter()
         self.remaining = len(instances)
         self.completed = self.warned = 0
         self.failed: list[str] = []
@@ -59,6 +62,7 @@ class Tally:
         """One is over, with the status that its receiver gave."""
         if status == SUCCESS or is_warning(status):
             with self._lock:
+                self.by_study[stored.study_instance_uid, True] += 1
                 if status == SUCCESS:
                     self.completed += 1
                 else:
@@ -84,6 +88,7 @@ class Tally:
 
     def _count_failed(self, failed: Sequence[Located], reason: str) -> None:
         with self._lock:
+            self.by_study.update((one.study_instance_uid, False) for one in failed)
             self.failed += [one.sop_instance_uid for one in failed]
             self.reason = self.reason or reason
             self._done_with(len(failed))

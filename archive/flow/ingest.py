@@ -103,6 +103,7 @@ class Reception:
         self, ingest: Ingest, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str, ae_title: str
     ) -> None:
         self._ingest, self._home = ingest, ingest.home
+        self.study_instance_uid = ""
         self._sop_class_uid, self._sop_instance_uid, self._syntax, self._source = (
             sop_class_uid,
             sop_instance_uid,
@@ -265,6 +266,7 @@ class Reception:
 
         What was sent again because the copy here is damaged is taken in: its sender may have the only whole one.
         """
+        self.study_instance_uid = description.study_instance_uid
         pending = self._home.index.pending
         self._looked = self._home.index.packed.environment.last_transaction()
         with pending.environment.reading() as t:

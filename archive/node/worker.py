@@ -45,6 +45,7 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     from archive.dimse.slots import AssociationSlots
     from archive.dimse.storage import Storage
     from archive.dimse.verification import Verification
+    from archive.flow.audit_lines import open_audit
     from archive.flow.commitment import Commitment
     from archive.flow.commitment_requests import CommitmentRequests, requests_folder
     from archive.flow.derived import counters_folder
@@ -67,7 +68,8 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
             StorageCommitment(requests, reporter),
             Storage(Ingest(home)),
         ]
-        server = Server(settings, listener, services, slots)
+        audit = open_audit(settings, order["name"], home.disk)
+        server = Server(settings, listener, services, slots, audit)
         folder = counters_folder(settings)
         forget_missing_workers(folder, "dimse", settings.dimse.workers)
         counters = CountersFile(folder, order["name"], server.counters.snapshot)
@@ -79,6 +81,7 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
             counters.write()
         server.stop()
         reporter.stop()
+        audit.close()
         counters.write()
 
 

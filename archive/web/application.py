@@ -6,6 +6,8 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from archive.flow.audit import Event
+from archive.flow.audit_lines import open_audit
 from archive.flow.derived import counters_folder
 from archive.flow.home import Home
 from archive.flow.query import Search
@@ -16,10 +18,11 @@ from archive.web.cors import add_common_headers, preflight
 from archive.web.counters import TRANSACTIONS, Counters
 from archive.web.errors import problem, problem_of
 from archive.web.readiness import checks_of, figures_of
-from archive.web.services import DICOMWEB, SERVICES, Services
+from archive.web.services import DICOMWEB, INSTANCES, SERVICES, STUDY, Services
 from archive.web.threads import Threads
 from archive.web.viewer import Viewer
 
+CLIENT_GONE = 499
 _NEVER_REFUSED = frozenset((health.health, health.ready, metrics.metrics))
 
 _STUDY = DICOMWEB + "/studies/{study}"
@@ -48,6 +51,7 @@ def create_application(home: Home, *, worker: int = 0) -> web.Application:
         figures=lambda: figures_of(home, probe),
         threads=threads,
         counters=Counters(counters_folder(settings), f"web-{worker}"),
+        audit=open_audit(settings, f"web-{worker}", home.disk),
     )
     return application_of(services)
 
@@ -92,6 +96,7 @@ def application_of(services: Services) -> web.Application:
 async def _close(application: web.Application) -> None:
     await asyncio.to_thread(application[SERVICES].threads.close)
     application[SERVICES].counters.close()
+    await asyncio.to_thread(application[SERVICES].audit.close)
 
 
 class _Gate:
@@ -99,6 +104,7 @@ class _Gate:
 
     def __init__(self, services: Services) -> None:
         self._counters = services.counters
+        self._audit = services.audit
         self._requests_max = services.settings.web.requests_max
         self._open = 0
 
@@ -114,14 +120,17 @@ class _Gate:
             began = time.monotonic()
             self._open += 1
             self._counters.add("requests_open")
-            status = 499
+            status = CLIENT_GONE
             try:
                 response = await self._answer(request, handler)
                 status = response.status
             finally:
                 self._open -= 1
                 self._counters.add("requests_open", -1.0)
-                self._counters.observe(_transaction_of(request), status, time.monotonic() - began)
+                transaction = _transaction_of(request)
+                self._counters.observe(transaction, status, time.monotonic() - began)
+                if transaction not in _UNCONCERNED:
+                    self._audit.note(_event_of(request, transaction, status), request.get(INSTANCES, 0))
             return response
 
         return gate
@@ -140,4 +149,11 @@ def _transaction_of(request: web.Request) -> str:
     return name if name in _NAMES else "other"
 
 
+def _event_of(request: web.Request, transaction: str, status: int) -> Event:
+    study = request.match_info.get("study") or request.get(STUDY, "")
+    outcome = "cancelled" if status == CLIENT_GONE else "success" if status < 400 else "failure"
+    return Event("", request.remote or "", transaction, study[:64], outcome, str(status))
+
+
 _NAMES = frozenset(TRANSACTIONS)
+_UNCONCERNED = frozenset(("viewer", "other"))

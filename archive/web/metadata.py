@@ -9,7 +9,7 @@ from archive.errors import Damaged
 from archive.web.negotiation import Representation, accept_of, accepts_gzip, choose
 from archive.web.retrieve import uid_of
 from archive.web.sending import Body, Leases, Step, send_body, send_pieces
-from archive.web.services import SERVICES
+from archive.web.services import INSTANCES, SERVICES
 
 DICOM_JSON = "application/dicom+json"
 JSON_REPRESENTATIONS = (Representation(DICOM_JSON), Representation("application/json"))
@@ -39,6 +39,7 @@ async def retrieve_instance_metadata(request: web.Request) -> web.StreamResponse
     services = request.app[SERVICES]
     study, series, instance = uid_of(request, "study"), uid_of(request, "series"), uid_of(request, "instance")
     text = await services.threads.read(lambda: services.retrieval.instance_metadata(study, series, instance))
+    request[INSTANCES] = 1
     return await send_pieces(request, [text], {"Content-Type": media_type})
 
 

@@ -10,7 +10,7 @@ from archive.flow.retrieve import Retrieval, Stored
 from archive.web.multipart import Framing, part_type, total_length
 from archive.web.negotiation import NotAcceptable, Representation, accept_of, choose
 from archive.web.sending import Body, Leases, Step, send_body
-from archive.web.services import DICOMWEB, SERVICES
+from archive.web.services import DICOMWEB, INSTANCES, SERVICES
 
 APPLICATION_DICOM = "application/dicom"
 
@@ -44,7 +44,9 @@ def uid_of(request: web.Request, name: str) -> str:
 def one_instance(retrieval: Retrieval, request: web.Request) -> Stored:
     """The instance that the path names; with or without its series."""
     series = uid_of(request, "series") if "series" in request.match_info else None
-    return retrieval.instances(uid_of(request, "study"), series, uid_of(request, "instance"))[0]
+    found = retrieval.instances(uid_of(request, "study"), series, uid_of(request, "instance"))
+    request[INSTANCES] = len(found)
+    return found[0]
 
 
 def location_of(stored: Stored) -> str:
@@ -78,6 +80,7 @@ async def _retrieve_several(request: web.Request, study: str, series: str | None
 
 async def _send(request: web.Request, found: list[Stored], left_out: int = 0) -> web.StreamResponse:
     """A multipart answer; instances whose syntax the client does not take are left out by 206 (DICOM PS3.18 table 10.4.3-1)."""
+    request[INSTANCES] = len(found)
     framing = Framing.new()
     heads = [
         framing.head(part_type(APPLICATION_DICOM, stored.transfer_syntax_uid), stored.length, location_of(stored), first=n == 0)

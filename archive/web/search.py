@@ -12,7 +12,7 @@ from archive.errors import BadInput
 from archive.flow.query import SEARCHABLE, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
 from archive.web.metadata import JSON_REPRESENTATIONS
 from archive.web.negotiation import accept_of, choose
-from archive.web.services import DICOMWEB, SERVICES
+from archive.web.services import DICOMWEB, INSTANCES, SERVICES, STUDY
 
 Path = tuple[str, ...]
 
@@ -108,6 +108,7 @@ async def _search(request: web.Request, level: Level) -> web.StreamResponse:
     for name, tag in (("study", STUDY_INSTANCE_UID), ("series", SERIES_INSTANCE_UID)):
         if name in request.match_info:
             asked.pin(tag, check_uid(request.match_info[name], f"{name} UID in the path"))
+    request[STUDY] = asked.keys.get((STUDY_INSTANCE_UID,), "")
     root = f"{request.scheme}://{request.host}{DICOMWEB}"
     headers = {"Vary": "Accept"}
     warnings = [
@@ -128,6 +129,7 @@ async def _search(request: web.Request, level: Level) -> web.StreamResponse:
         )
         answer = await services.threads.search(lambda: services.search.search(query))
         rows = answer.rows
+        request[INSTANCES] = len(rows)
         if answer.more and asked.limit_cut:
             warnings.append("There are additional results that can be requested with a larger offset.")
     if warnings:

@@ -1,11 +1,12 @@
 """What every handler needs, found in the application under one key."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from archive.config import Settings
+from archive.flow.audit import Audit
 from archive.flow.query import Search
 from archive.flow.retrieve import Retrieval
 from archive.web.counters import Counters
@@ -66,6 +67,10 @@ class Services:
     figures: Callable[[], list[Figure]]
     threads: Threads
     counters: Counters
+    audit: Audit = field(default_factory=lambda: Audit(None))
 
+
+INSTANCES, STUDY = web.RequestKey("instances", int), web.RequestKey("study", str)
+"""What a handler leaves with its request for the audit log: how many instances it gave (a search: answers), the study it was about."""
 
 SERVICES = web.AppKey("services", Services)

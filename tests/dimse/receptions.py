@@ -26,6 +26,7 @@ class MemoryReception:
         self._data = bytearray()
         self._room = bytearray()
         self.over = ""
+        self.study_instance_uid = ""
 
     def room(self, n: int) -> memoryview:
         assert n > 0 and not self.over
