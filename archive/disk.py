@@ -38,15 +38,6 @@ class Disk:
         """A new file; one that exists already is an error (FileExistsError)."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
-    def open_direct(self, path: Path) -> int | None:
-        """For writes past the page cache: whole pages, from memory that begins at one (`pages`); None where the file system has none."""
-        try:
-            return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                return None
-            raise
-
     def open_append(self, path: Path) -> int:
         """For `append`; the file is made where it is missing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -219,14 +210,6 @@ def full_or_same(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Exhausted(f"the disk is full: {error.strerror}", 30)
     return error
-
-
-def pages(length: int) -> mmap.mmap:
-    """Writable memory that begins at a page, zeros at first; in large pages where there are such: a disk takes few of them faster."""
-    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # A kernel without them.
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
 
 
 def populate(mapped: mmap.mmap, start: int, length: int) -> None:

@@ -1,6 +1,5 @@
 """The seam to the local disk: short transfers are completed or are errors, folders are durable, locks and pages behave."""
 
-import contextlib
 import errno
 import mmap
 import os
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.disk import LOCAL_DISK, Disk, full_or_same, pages, populate
+from archive.disk import LOCAL_DISK, Disk, full_or_same, populate
 from archive.errors import Damaged, Exhausted
 
 
@@ -56,32 +55,6 @@ def test_a_full_disk_is_exhausted(error: int) -> None:
 def test_another_error_stays_what_it_is() -> None:
     error = OSError(errno.EIO, "Input/output error")
     assert full_or_same(error) is error
-
-
-def test_whole_pages_go_past_the_page_cache_and_are_seen_by_who_has_the_file_mapped(fd: int, tmp_path: Path) -> None:
-    memory = memoryview(pages(8192))
-    assert set(memory) == {0}
-    LOCAL_DISK.write(fd, [bytes(8192)], 0)
-    mapped = LOCAL_DISK.map_read(fd, 8192)
-    assert mapped[4096:] == bytes(4096)
-    memory[:] = bytes(range(256)) * 32
-    direct = LOCAL_DISK.open_direct(tmp_path / "file")
-    if direct is None:
-        pytest.skip("the file system of the temporary folder knows no such writes")
-    assert LOCAL_DISK.write(direct, [memory[:4096]], 4096) == 4096
-    assert mapped[4096:] == memory[:4096]
-    LOCAL_DISK.close(direct)
-
-
-def test_a_file_system_that_knows_no_writes_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (errno.EINVAL, errno.EMFILE):
-
-        def refuse(*_: object, error: int = error) -> int:
-            raise OSError(error, os.strerror(error))
-
-        monkeypatch.setattr(os, "open", refuse)
-        with contextlib.nullcontext() if error == errno.EINVAL else pytest.raises(OSError, match="Too many open files"):
-            assert LOCAL_DISK.open_direct(tmp_path) is None
 
 
 def test_a_device_that_is_full() -> None:

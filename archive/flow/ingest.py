@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import mmap
 import threading
 from typing import Literal, NamedTuple
 
@@ -10,7 +9,7 @@ from archive.dicom.describe import Description, describe, describe_begun
 from archive.dicom.json import dumps
 from archive.dicom.part10 import write_file_meta
 from archive.dicom.uid import check_uid
-from archive.disk import Bytes, pages
+from archive.disk import Bytes
 from archive.errors import Duplicate, Mismatch
 from archive.flow.home import Home
 from archive.flow.retrieve import Retrieval
@@ -25,8 +24,6 @@ from archive.pack.segment import LargeRecord, now_us
 logger = logging.getLogger(__name__)
 
 STREAM_BUFFER_BYTES = 256 * 1024
-RECORD_ROOM_BYTES = 16 * 1024
-"""Memory for what a record has besides the data set; one that has more is put together by the kernel."""
 Outcome = Literal["new", "same", "revision"]
 _NOTHING_YET = (None, 0)
 
@@ -45,14 +42,14 @@ class Accepted(NamedTuple):
 
 
 class Buffers:
-    """Memory for objects on their way in and the records that they become, bounded for the whole process and used again."""
+    """Memory for objects on their way in, bounded for the whole process and used again."""
 
     def __init__(self, each: int, bytes_max: int) -> None:
         self._each, self._left = each, max(1, bytes_max // each)
-        self._free: list[mmap.mmap] = []
+        self._free: list[bytearray] = []
         self._lock = threading.Lock()
 
-    def take(self) -> mmap.mmap | None:
+    def take(self) -> bytearray | None:
         """A buffer, or None where all are taken."""
         with self._lock:
             if self._free:
@@ -60,9 +57,9 @@ class Buffers:
             if not self._left:
                 return None
             self._left -= 1
-        return pages(self._each + RECORD_ROOM_BYTES)
+        return bytearray(self._each)
 
-    def give(self, buffer: mmap.mmap) -> None:
+    def give(self, buffer: bytearray) -> None:
         with self._lock:
             self._free.append(buffer)
 
@@ -113,14 +110,7 @@ class Reception:
         self._meta = write_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, ae_title)
         self._digest = DIGESTS[DIGEST_KIND]()
         self._pooled = ingest.buffers.take()
-        if self._pooled is None:
-            self._memory = self._buffer = memoryview(bytearray(STREAM_BUFFER_BYTES))
-        else:
-            # The record is put together where the data set comes in.
-            start = HEADER_BYTES + len(self._meta)
-            self._memory = memoryview(self._pooled)
-            self._memory[HEADER_BYTES:start] = self._meta
-            self._buffer = self._memory[start : start + self._home.settings.journal.large_bytes]
+        self._buffer = memoryview(self._pooled if self._pooled is not None else bytearray(STREAM_BUFFER_BYTES))
         self._begun: tuple[Description, int] | tuple[None, int] | None = None
         self._used = self._hashed = 0
         self._looked = -1
@@ -181,7 +171,6 @@ class Reception:
         pooled, self._pooled = self._pooled, None
         if pooled is not None:
             self._buffer.release()
-            self._memory.release()
             self._ingest.buffers.give(pooled)
         if large is not None:
             large.close()
@@ -215,13 +204,11 @@ class Reception:
         known = self._known(description)
         if isinstance(known, Accepted):
             return known
-        length = len(self._meta) + len(data)
-        crc = crc32(self._memory[HEADER_BYTES : HEADER_BYTES + length])
-        descriptor = self._descriptor(description, length, crc, None)
+        crc = crc32(data, crc32(self._meta))
+        descriptor = self._descriptor(description, len(self._meta) + len(data), crc, None)
         journal = self._home.journal
         encoded = dumps(descriptor.to_json())
-        payload: list[Bytes] = [self._meta, data]
-        appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, payload, crc, encoded, memory=self._memory)
+        appended = journal.append(Kind.INSTANCE, descriptor.revision.sequence, [self._meta, data], crc, encoded)
         self._home.took(descriptor.length)
         try:
             with void_on_error(self._home, appended.location.segment, descriptor.revision.sequence):

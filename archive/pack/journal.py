@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from archive.disk import LOCAL_DISK, Bytes, Disk, pages
+from archive.disk import LOCAL_DISK, Bytes, Disk
 from archive.errors import Damaged, Exhausted
 from archive.pack.checksum import crc32
 from archive.pack.frame import PAGE_BYTES
 from archive.pack.held import HeldSegments
-from archive.pack.past_cache import PastCache
 from archive.pack.segment import LargeRecord, Segment
 
 ZEROS_BYTES = 1 << 20
@@ -137,7 +136,6 @@ class Journal:
         flags: int = 0,
         *,
         behind: int = 0,
-        memory: memoryview | None = None,
     ) -> Appended:
         """Write one record into the current segment, or into a new one where it does not fit.
 
@@ -147,8 +145,6 @@ class Journal:
         ----------
         behind : int
             Number of a segment: the record goes into this one or a later one.
-        memory : memoryview, optional
-            As `Segment.append` takes it.
 
         Raises
         ------
@@ -163,7 +159,7 @@ class Journal:
                 segment, failed = self._segment, None
                 location = Location(segment.header.number, segment.end)
                 try:
-                    fits = segment.append(kind, flags, sequence, payload, payload_crc, descriptor, memory) is not None
+                    fits = segment.append(kind, flags, sequence, payload, payload_crc, descriptor) is not None
                 except (Exhausted, OSError) as error:
                     fits, failed = True, error
                 if fits:
@@ -242,12 +238,9 @@ class Journal:
         part = self._part(number)
         fd = self.disk.create(part)
         try:
-            # The cache keeps what somebody may read.
-            past_cache = PastCache(self.disk, part, fd)
-            zeros = memoryview(pages(min(ZEROS_BYTES, self._segment_bytes)))
-            with contextlib.closing(past_cache):
-                for offset in range(0, self._segment_bytes, len(zeros)):
-                    past_cache.write(zeros[: self._segment_bytes - offset], offset)
+            zeros = bytes(min(ZEROS_BYTES, self._segment_bytes))
+            for offset in range(0, self._segment_bytes, len(zeros)):
+                self.disk.write(fd, [zeros[: self._segment_bytes - offset]], offset)
             self.disk.sync(fd)
             self.disk.rename(part, self._spare / f"{number:012d}.seg")
         except BaseException:

@@ -11,11 +11,8 @@ from archive.disk import Bytes, Disk
 from archive.errors import Exhausted
 from archive.pack.checksum import BlockCrcs, crc32, crc32_of_blocks
 from archive.pack.frame import HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, Kind, RecordHeader, SegmentHeader, align
-from archive.pack.past_cache import PastCache
 
 EPOCH_BYTES = 16
-PAST_CACHE_BYTES = 16 * 1024
-"""A payload of so many bytes is worth it to fill the last page of its record up."""
 
 
 def now_us() -> int:
@@ -74,9 +71,8 @@ class Segment:
     It is not shared between processes: each writer has its own, and numbers keep them apart.
     """
 
-    def __init__(self, disk: Disk, path: Path, fd: int, header: SegmentHeader, capacity: int, past_cache: PastCache) -> None:
+    def __init__(self, disk: Disk, path: Path, fd: int, header: SegmentHeader, capacity: int) -> None:
         self._disk, self.path, self.fd, self.header, self.capacity = disk, path, fd, header, capacity
-        self._past_cache = past_cache
         self.end = SEGMENT_HEADER_BYTES
         self.syncer = Syncer(disk, fd)
         self._users = 1
@@ -96,7 +92,7 @@ class Segment:
             Of the recycled file that lies at `raw`, held locked.
         """
         header = SegmentHeader(secrets.token_bytes(EPOCH_BYTES), node, number, now_us())
-        new, past_cache = fd is None, None
+        new = fd is None
         if fd is None:
             fd = disk.create(raw)
         try:
@@ -104,60 +100,32 @@ class Segment:
                 disk.allocate(fd, capacity)
             disk.write(fd, [header.pack()], 0)
             disk.sync(fd)
-            past_cache = PastCache(disk, raw, fd)
             disk.rename(raw, path)
             disk.sync_folder(path.parent)
         except BaseException:
             disk.close(fd)
-            if past_cache is not None:
-                past_cache.close()
             with contextlib.suppress(FileNotFoundError):
                 disk.unlink(raw)
             raise
-        return cls(disk, path, fd, header, capacity, past_cache)
+        return cls(disk, path, fd, header, capacity)
 
-    def append(
-        self,
-        kind: int,
-        flags: int,
-        sequence: int,
-        payload: Sequence[Bytes],
-        payload_crc: int,
-        descriptor: bytes,
-        memory: memoryview | None = None,
-    ) -> int | None:
+    def append(self, kind: int, flags: int, sequence: int, payload: Sequence[Bytes], payload_crc: int, descriptor: bytes) -> int | None:
         """Write one record; not durable yet. The caller serialises calls.
-
-        Parameters
-        ----------
-        memory : memoryview, optional
-            Of whole pages, in which the payload lies behind room for the header, with room for the descriptor behind it: from there it
-            goes to the disk past the page cache, which saves a copy and much of the work of a sync.
 
         Returns
         -------
         int or None
             Offset of the record, None where it does not fit any more.
         """
-        length, offset = sum(map(len, payload)), self.end
-        used = HEADER_BYTES + length + len(descriptor)
-        rest = align(offset + used, PAGE_BYTES) - offset - used
-        if memory is not None and (length < PAST_CACHE_BYTES or used + rest > len(memory)):
-            memory = None
-        if memory is not None:
-            # Blanks behind JSON are nothing: this record ends with its page, and the next one begins with one.
-            descriptor, used, rest = descriptor.ljust(len(descriptor) + rest), used + rest, 0
+        length = sum(map(len, payload))
         header = RecordHeader(kind, flags, self.header.epoch, sequence, length, len(descriptor), now_us(), payload_crc, crc32(descriptor))
+        offset = self.end
         if offset + header.total_length > self.capacity:
             return None
-        if memory is not None:
-            memory[:HEADER_BYTES] = header.pack()
-            memory[header.descriptor_offset : used] = descriptor
-            self._past_cache.write(memory[:used], offset)
-        else:
-            # Zeros up to the page's end: a partly written page of a recycled file would have to be read from the disk first.
-            padding = bytes(min(rest, self.capacity - offset - used))
-            self._disk.write(self.fd, [header.pack(), *payload, descriptor, padding], offset)
+        # Zeros up to the page's end: a partly written page of a recycled file would have to be read from the disk first.
+        used = HEADER_BYTES + length + len(descriptor)
+        padding = min(align(offset + used, PAGE_BYTES), self.capacity) - offset - used
+        self._disk.write(self.fd, [header.pack(), *payload, descriptor, bytes(padding)], offset)
         self.end = offset + header.total_length
         return offset
 
@@ -181,7 +149,6 @@ class Segment:
                 return
         seal(self)
         self._disk.close(self.fd)
-        self._past_cache.close()
 
 
 class LargeRecord:

@@ -146,9 +146,6 @@ class CuttingDisk(Disk):
         self._open[fd] = self._names[path]
         return fd
 
-    def open_direct(self, path: Path) -> int:
-        return self.open_write(path)  # What a write left unsynced is lost all the same.
-
     def close(self, fd: int) -> None:
         del self._open[fd]
         super().close(fd)

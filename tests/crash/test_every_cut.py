@@ -19,8 +19,8 @@ from tests.crash.cutting import Cut, CuttingDisk, Loss
 from tests.crash.every_cut import calls_of, cut_at_every_call
 from tests.flow.objects import NAME, Life, Object, files_below, living, make_object, settings_of
 
-FIRST = [make_object(1, 1, 2), make_object(1, 1, 1, pixel_bytes=20_000), make_object(1, 2, 1, pixel_bytes=100_000)]
-"""The second one is written past the page cache; the last one is large: it streams to a segment of its own."""
+FIRST = [make_object(1, 1, 2), make_object(1, 1, 1), make_object(1, 2, 1, pixel_bytes=100_000)]
+"""The last one is large: it streams to a segment of its own."""
 LATE = [make_object(1, 1, 3), make_object(2, 1, 1, pixel_bytes=70_000)]
 REVISION = make_object(1, 1, 1, pixels=b"another picture!")
 LAST = [make_object(3, 1, 1), REVISION]

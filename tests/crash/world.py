@@ -16,7 +16,6 @@ from archive.flow.query import Query, Search
 from archive.flow.recovery import rebuild_index, recover
 from archive.flow.repair import How, repair
 from archive.pack.descriptor import Revision
-from archive.pack.segment import PAST_CACHE_BYTES
 from tests.crash.cutting import Cut
 from tests.crash.lmdb_cut import CommitCutter
 from tests.crash.simulated import ERRORS, SimulatedDisk
@@ -130,8 +129,7 @@ class World:
 
     def send(self, study: int, series: int, number: int, version: int = 0, *, large: bool = False) -> None:
         """One object; another version is another object under the same UID."""
-        # Every second one is written past the page cache.
-        size = LARGE_BYTES + 5000 if large else (200, PAST_CACHE_BYTES)[number % 2]
+        size = LARGE_BYTES + 5000 if large else 200
         pixels = (f"{study}/{series}/{number} version {version} ".encode() * (size // 8))[:size]
         one = make_object(study, series, number, pixels=pixels)
         self.told.perhaps.append(one)

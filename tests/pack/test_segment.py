@@ -3,18 +3,16 @@
 import errno
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from archive.dicom.json import loads
-from archive.disk import Bytes, pages
 from archive.errors import Exhausted
 from archive.pack.checksum import BLOCK_BYTES, crc32
-from archive.pack.frame import HEADER_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES, Kind
+from archive.pack.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind
 from archive.pack.journal_reader import Found, scan_segment
-from archive.pack.segment import PAST_CACHE_BYTES, LargeRecord, Segment, Syncer
+from archive.pack.segment import LargeRecord, Segment, Syncer
 from tests.pack.build import NODE, RecordingDisk, flipped, whole_sequences, without_repeats
 
 CAPACITY = 16 * 1024
@@ -88,95 +86,6 @@ def test_the_rest_of_the_page_is_zeros_in_a_recycled_file(tmp_path: Path) -> Non
     data = segment.path.read_bytes()
     assert set(data[SEGMENT_HEADER_BYTES + HEADER_BYTES + 302 : 8192]) == {0}
     assert set(data[8192:]) == {0xAA}
-
-
-# --- past the page cache
-
-
-def append_in_memory(segment: Segment, sequence: int, payload: bytes, descriptor: bytes = b"{}") -> int | None:
-    memory = memoryview(pages(64 * 1024))
-    end = HEADER_BYTES + len(payload)
-    memory[HEADER_BYTES:end] = payload
-    parts = [memory[HEADER_BYTES:end]]
-    return segment.append(Kind.INSTANCE, 0, sequence, parts, crc32(payload), descriptor, memory)
-
-
-class DirectDisk(RecordingDisk):
-    """Notes which writes go past the page cache; the file system may know none, or want more of them than whole pages."""
-
-    def __init__(self, *, known: bool = True, refused: bool = False) -> None:
-        super().__init__()
-        self._known, self._refused = known, refused
-        self._direct: set[int] = set()
-        self.offsets: list[int] = []
-
-    def open_direct(self, path: Path) -> int | None:
-        fd = super().open_direct(path) if self._known else None
-        self._direct |= {fd} if fd is not None else set()
-        return fd
-
-    def write(self, fd: int, parts: Sequence[Bytes], offset: int) -> int:
-        if fd in self._direct:
-            if self._refused:
-                raise OSError(errno.EINVAL, "Invalid argument")
-            self.offsets.append(offset)
-        return super().write(fd, parts, offset)
-
-
-def test_payloads_of_some_size_go_past_the_page_cache_by_whole_pages(tmp_path: Path) -> None:
-    disk = DirectDisk()
-    segment = Segment.start(disk, tmp_path / "1.part", tmp_path / "1.seg", 1, NODE, 1 << 20)
-    payloads = {n: bytes([n]) * (PAST_CACHE_BYTES + n * 1000) for n in (1, 2, 4, 5)} | {3: b"small", 6: b"x" * (PAST_CACHE_BYTES - 1)}
-    offsets = {n: append_in_memory(segment, n, payloads[n], b"{}") for n in range(1, 7)}
-    # The fourth lies behind a small one, in the middle of a page.
-    assert disk.offsets == [offsets[1], offsets[2], offsets[5]]
-    assert [n for n, offset in offsets.items() if offset is None or offset % PAGE_BYTES] == [4]
-    found = [f for f in scan_segment(1, segment.path, lambda _: True) if isinstance(f, Found)]
-    assert {f.header.sequence: f.payload for f in found} == payloads
-    assert [f.location.offset for f in found] == list(offsets.values())
-    assert all(loads(f.descriptor) == {} and not f.damage for f in found)
-
-
-@pytest.mark.parametrize("disk", [DirectDisk(known=False), DirectDisk(refused=True)], ids=["unknown", "refused"])
-def test_a_file_system_without_such_writes_is_written_as_usual(tmp_path: Path, disk: DirectDisk) -> None:
-    segment = Segment.start(disk, tmp_path / "1.part", tmp_path / "1.seg", 1, NODE, 1 << 20)
-    for sequence in (1, 2):
-        append_in_memory(segment, sequence, b"x" * PAST_CACHE_BYTES)
-    assert disk.offsets == []
-    assert whole_sequences(segment.path) == [1, 2]
-    segment.drop(lambda _: None)
-
-
-def test_another_error_of_such_a_write_is_one(tmp_path: Path) -> None:
-    disk = RecordingDisk()
-    segment = Segment.start(disk, tmp_path / "1.part", tmp_path / "1.seg", 1, NODE, 1 << 20)
-    disk.fail = "write"
-    with pytest.raises(OSError, match="Input/output error"):
-        append_in_memory(segment, 1, b"x" * PAST_CACHE_BYTES)
-    assert segment.end == SEGMENT_HEADER_BYTES
-
-
-def test_a_descriptor_that_has_no_room_in_memory_is_written_from_where_it_lies(tmp_path: Path) -> None:
-    disk = DirectDisk()
-    segment = Segment.start(disk, tmp_path / "1.part", tmp_path / "1.seg", 1, NODE, 1 << 20)
-    payload, descriptor = b"x" * PAST_CACHE_BYTES, b'"' + b"d" * CAPACITY + b'"'
-    memory = memoryview(pages(PAST_CACHE_BYTES + PAGE_BYTES))
-    memory[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
-    parts = [memory[HEADER_BYTES : HEADER_BYTES + len(payload)]]
-    assert segment.append(Kind.INSTANCE, 0, 1, parts, crc32(payload), descriptor, memory) is not None
-    assert disk.offsets == []
-    (found,) = [f for f in scan_segment(1, segment.path, lambda _: True) if isinstance(f, Found)]
-    assert (found.payload, found.descriptor, found.damage) == (payload, descriptor, "")
-
-
-def test_a_record_that_fills_its_last_page_fits_exactly_or_not_at_all(tmp_path: Path) -> None:
-    segment = Segment.start(DirectDisk(), tmp_path / "1.part", tmp_path / "1.seg", 1, NODE, 8 * PAGE_BYTES)
-    whole = 7 * PAGE_BYTES - HEADER_BYTES - 2
-    assert append_in_memory(segment, 1, b"x" * (whole + 1)) is None
-    assert segment.end == SEGMENT_HEADER_BYTES
-    assert append_in_memory(segment, 1, b"x" * (whole - PAGE_BYTES + 1)) == SEGMENT_HEADER_BYTES
-    assert segment.end == segment.path.stat().st_size == 8 * PAGE_BYTES
-    assert whole_sequences(segment.path) == [1]
 
 
 class SlowSync(RecordingDisk):
