@@ -4,7 +4,7 @@ import errno
 import logging
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -24,10 +24,16 @@ SEGMENTS_OPEN_MAX = 8
 
 
 class Waiting:
-    """What waits in the journal, read where it lies: nothing of it is copied. The packer reads it, which alone releases segments."""
+    """What waits in the journal, read where it lies: nothing of it is copied. The packer reads it, which alone releases segments.
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    Parameters
+    ----------
+    give_way : callable
+        Called between two pieces.
+    """
+
+    def __init__(self, journal: Journal, give_way: Callable[[], None] = lambda: None) -> None:
+        self._journal, self._give_way = journal, give_way
         self._open: OrderedDict[int, OpenSegment] = OrderedDict()
 
     def open(self, record: Pending) -> OpenRecord:
@@ -38,6 +44,12 @@ class Waiting:
         if len(self._open) > SEGMENTS_OPEN_MAX:
             self._open.popitem(last=False)[1].close()
         return segment.record(record.location.offset, record.descriptor.revision.sequence, record.descriptor.block_crcs)
+
+    def pieces(self, opened: OpenRecord, length: int) -> Iterator[memoryview]:
+        """The payload of a record in checked pieces of up to 1 MiB."""
+        for offset in range(0, length, PIECE_BYTES):
+            yield opened.view_in_place(offset, min(PIECE_BYTES, length - offset))
+            self._give_way()
 
     def close(self) -> None:
         while self._open:
@@ -111,7 +123,7 @@ def prepare(home: Home, waiting: Waiting, records: list[Pending]) -> Content:
             d = record.descriptor
             try:
                 opened = waiting.open(record)
-                for _ in pieces(opened, d.length):
+                for _ in waiting.pieces(opened, d.length):
                     pass
                 document = instance_metadata(writer, opened, d)
             except (Exhausted, MemoryError):
@@ -132,9 +144,3 @@ def prepare(home: Home, waiting: Waiting, records: list[Pending]) -> Content:
         if instances:
             content.series.append(SeriesContent(study, series, instances, metadata.finish()))
     return content
-
-
-def pieces(opened: OpenRecord, length: int) -> Iterator[memoryview]:
-    """The payload in checked pieces of up to 1 MiB."""
-    for offset in range(0, length, PIECE_BYTES):
-        yield opened.view_in_place(offset, min(PIECE_BYTES, length - offset))

@@ -15,7 +15,7 @@ from archive.flow.following import next_sequence
 from archive.flow.home import Home
 from archive.flow.identity import Identity
 from archive.flow.in_order import Turn, at_once
-from archive.flow.pack_content import Content, Waiting, pieces
+from archive.flow.pack_content import Content, Waiting
 from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan
 from archive.pack.frame import Kind
@@ -70,7 +70,7 @@ class PackSteps:
 
         def read(descriptor: InstanceDescriptor) -> Iterator[Bytes]:
             assert waiting is not None
-            return pieces(waiting.open(content.records[descriptor.revision.sequence]), descriptor.length)
+            return waiting.pieces(waiting.open(content.records[descriptor.revision.sequence]), descriptor.length)
 
         def chunks() -> Iterator[Bytes]:
             yield from writer.stream(read)

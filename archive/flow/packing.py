@@ -12,6 +12,7 @@ from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
+from archive.flow.giving_way import GivingWay
 from archive.flow.home import Home
 from archive.flow.housekeeping import Housekeeping
 from archive.flow.in_order import InOrder, Turn
@@ -73,7 +74,8 @@ class Packer:
             try:
                 with self._lock:
                     self._resume(stop)
-                    self._pack(self._ready(), stop, now=False)
+                    keys, in_a_hurry = self._ready()
+                    self._pack(keys, stop, now=False, in_a_hurry=in_a_hurry)
                 self._prepare_journal()
                 self._housekeeping.tend()
                 self._say("")
@@ -131,8 +133,11 @@ class Packer:
             counts = self._packed.counts(t)
             return counts["packs"], counts["instances"], self._packed.bytes_packed(t)
 
-    def _ready(self) -> list[SeriesKey]:
-        """Series that are quiet, old, or awaited by storage commitment; all of them where the journal presses."""
+    def _ready(self) -> tuple[list[SeriesKey], bool]:
+        """Series that are quiet, old, or awaited by storage commitment; all of them where the journal presses.
+
+        And whether somebody waits for it, or the journal presses.
+        """
         limits, now = self._home.settings.packer, now_us()
         with self._pending.environment.reading() as t:
             states = self._pending.states(t)
@@ -145,12 +150,17 @@ class Packer:
             quiet = abs(now - state.last_us) >= limits.quiet_seconds * 1e6
             return pressed or quiet or state.key in awaited or now - state.first_us >= limits.age_seconds_max * 1e6
 
-        return [s.key for s in states if ready(s)]
+        return [s.key for s in states if ready(s)], pressed or bool(awaited)
 
     # --- what
 
     def _pack(
-        self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None, now: bool = True
+        self,
+        keys: Iterable[SeriesKey],
+        stop: threading.Event | None,
+        progress: Callable[[str], None] = lambda _: None,
+        now: bool = True,
+        in_a_hurry: bool = True,
     ) -> None:
         settings = self._home.settings.packer
         every = portions(map(self._waiting, keys), lambda p: p.descriptor.length, settings.pack_bytes_target)
@@ -160,7 +170,7 @@ class Packer:
                 if stop is not None and stop.is_set():
                     return
                 later = next(every, None)
-                self._pack_portion(packs, records, progress, is_last=later is None)
+                self._pack_portion(packs, records, progress, is_last=later is None, in_a_hurry=in_a_hurry)
                 records = later
         while deletions := self._deletions():
             # They go with instances where some are packed; a pack of their own can wait for more of them.
@@ -190,8 +200,11 @@ class Packer:
             records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
         return sorted(records, key=lambda p: order_in_pack(p.descriptor))
 
-    def _pack_portion(self, packs: InOrder, records: list[Pending], progress: Callable[[str], None], *, is_last: bool) -> None:
-        waiting = Waiting(self._home.journal)
+    def _pack_portion(
+        self, packs: InOrder, records: list[Pending], progress: Callable[[str], None], *, is_last: bool, in_a_hurry: bool
+    ) -> None:
+        journal = self._home.journal
+        waiting = Waiting(journal) if in_a_hurry else Waiting(journal, GivingWay(self._pending.environment))
 
         def fulfil(turn: Turn) -> None:
             with contextlib.closing(waiting):
