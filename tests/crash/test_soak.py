@@ -36,6 +36,12 @@ def test_what_grows(values: list[float], grows: bool) -> None:
     assert growing(found) == (["descriptors of web-0 went from 50 to 95"] if grows else [])
 
 
+def test_what_was_deleted_may_be_remembered() -> None:
+    found = {INDEX: {"index": Series([float(n) for n in range(8)], [1.0, 2, 3, 4, 5, 6, 7, 8])}}
+    assert growing(found, deleted=10_000) == []
+    assert growing(found, deleted=1000) == ["pages of LMDB of index went from 4 to 8 MiB"]
+
+
 def test_the_chart_and_the_table(tmp_path: Path) -> None:
     found = {MEMORY: {"web-0": Series([0.0, 60.0], [70.0, 71.0])}}
     for name in ("a.svg", "b.svg"):
