@@ -169,7 +169,7 @@ def _encode(vr: str, values: list[Any], encoder: TextEncoder | None) -> bytes:
         return pack(f"<{len(values)}{NUMBER_FORMATS[vr]}", *values)
     if vr == "AT":
         return b"".join(pack("<HH", int(value[:4], 16), int(value[4:], 16)) for value in values)
-    text = "\\".join(_texts(vr, values))
+    text = values[0] if len(values) == 1 and isinstance(values[0], str) and vr != "PN" else "\\".join(_texts(vr, values))
     if vr in _TEXT_VRS and encoder is not None:
         return encoder.encode(text, "\\^=" if vr == "PN" else "\\")
     return text.encode("latin-1", "replace")

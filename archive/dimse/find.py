@@ -183,6 +183,8 @@ class _Conversation:
             response = self._pending[status] = self.command.respond(status, has_data_set=True)
         self.association.messages.send_soon(self.context.context_id, response, identifier)
         self.results += 1
+        if self.results == 1:
+            self._look_again = 0.0  # The peer has something to do while the rest is found.
 
     def audit(self, status: int) -> None:
         self.association.audit(CommandField.C_FIND_RQ, self.study_instance_uid, status, self.results)

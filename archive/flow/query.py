@@ -6,6 +6,7 @@ Study Instance UID, SeriesNumber, InstanceNumber, so that paging is stable; limi
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal
 
@@ -219,6 +220,7 @@ def _value(vr: str, value: object) -> Row:
     return {"vr": vr, "Value": [value]}
 
 
+@lru_cache(maxsize=8192)  # Each attribute of each row asks.
 def _level(tag: str) -> Level:
     return _OWN_LEVEL.get(tag) or level_of(tag)
 

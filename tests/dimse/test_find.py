@@ -1,6 +1,7 @@
 """C-FIND over a real socket, on rows that the test made: statuses, negotiation, cancel, limits, character sets (DICOM PS3.4 C.4.1)."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -287,6 +288,25 @@ def test_a_cancel_ends_the_search(finding: Served, rows: Rows) -> None:
         rows.endless = False
         assert answers(peer, identifier())[1] == 0
     assert finding.server.counters.finds == 2
+
+
+def test_the_first_answer_goes_out_before_the_next_is_found(serve: Callable[..., Served]) -> None:
+    came = threading.Event()
+
+    class Slow(Rows):
+        def rows(self, query: Query, tick: Callable[[], None]) -> Iterator[Row]:
+            tick()
+            yield row(1)
+            assert came.wait(20)
+            yield row(2)
+
+    finding = serve(services=[Find(Slow(), DimseSection())])
+    with Peer(finding.port) as peer:
+        associated(peer)
+        peer.send(c_find_rq(), p_data(pdv(7, 2, identifier())))
+        assert peer.message()[0].number(0x0900) == 0xFF00
+        came.set()
+        assert [peer.message()[0].number(0x0900) for _ in range(2)] == [0xFF00, 0]
 
 
 def test_a_peer_that_leaves_ends_the_search(finding: Served, rows: Rows) -> None:
