@@ -1,6 +1,7 @@
 """C-FIND by DCMTK's findscu, its start and association included: this node and Orthanc on the same objects; then large archives.
 
-Cases with Orthanc: the 100 image rows of a series, and the studies whose patient's name begins with a word, on objects that both received.
+Cases with Orthanc: C-ECHO by echoscu; the 100 image rows of a series, and the studies whose patient's name begins with a word, on objects
+that both received. "Replayed" is a peer that sends the node's own answers again without thinking: no peer can be faster.
 The others ask this node's DIMSE server and index, in this process, about 1,000 and 100,000 studies (with --million, 1,000,000): synthetic
 index entries of one instance each, without any object behind them. A ratio above 1: this node is faster.
 """
@@ -44,9 +45,10 @@ from scripts.bench.common import (
 )
 from scripts.bench.conditions import Conditions
 from scripts.bench.dimse import push
+from scripts.bench.replay import record, replayed
 from tests.kit import Node
 
-ORTHANC = "Orthanc"
+ORTHANC, REPLAYED = "Orthanc", "replayed"
 IMAGES, STUDIES = 100, 50
 STUDIES_OF_A_DAY = 100
 STUDIES_OF_A_PACK = 2000
@@ -72,7 +74,11 @@ def rate(port: int, level: str, keys: Keys, wanted: int, times: int) -> float:
     said = done.stdout + done.stderr
     if done.returncode or "E:" in said or said.count("(Pending)") != wanted:
         raise Missing(f"{said.count('(Pending)')} answers to {keys} at {level} level, not {wanted}: {said[-400:]}")
-    command = command_of(port, level, keys)
+    return rate_of(command_of(port, level, keys), times)
+
+
+def rate_of(command: list[str], times: int) -> float:
+    """Runs a second of a command, one after the other."""
     started = time.monotonic()
     for _ in range(times):
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=peers.WITHOUT_NAGLE, timeout=600, check=True)
@@ -101,11 +107,19 @@ def against_orthanc(work: Path, stack: ExitStack, rounds: int, times: int) -> It
     shown = ("StudyInstanceUID", "PatientID", "StudyDate", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
     studies = {"PatientName": name[:4] + "*", **dict.fromkeys(shown, "")}
     asked = {f"{IMAGES} image rows": ("IMAGE", series | rows, IMAGES), "study wildcard": ("STUDY", studies, STUDIES + 1)}
+    echo = Case("C-ECHO", "/s")
+    for number in range(rounds):
+        for peer in in_turn(ports, number):
+            echo.add(peer, rate_of([needs("echoscu", "dcmtk"), "-aec", "ARCHIVE", "127.0.0.1", str(ports[peer])], times))
+    yield echo
     for title, (level, keys, wanted) in asked.items():
         case = Case(title, "/s")
-        for number in range(rounds):
-            for peer in in_turn(ports, number):
-                case.add(peer, rate(ports[peer], level, keys, wanted, times))
+        answers = record(ports[NODE], lambda port, level=level, keys=keys: command_of(port, level, keys))  # type: ignore[misc]
+        with replayed(answers) as replaying:
+            all_ports = {**ports, REPLAYED: replaying}
+            for number in range(rounds):
+                for peer in in_turn(all_ports, number):
+                    case.add(peer, rate(all_ports[peer], level, keys, wanted, times))
         yield case
 
 
@@ -143,7 +157,10 @@ def synthetic_study(number: int, node: str) -> InstanceDescriptor:
 
 
 def fill_index(home: Home, studies: int) -> None:
-    """Put synthetic studies into the index, as if packs held them."""
+    """Put synthetic studies into the index, as if packs held them, unless they are there from an earlier run."""
+    with home.index.packed.environment.reading() as t:
+        if home.index.packed.counts(t)["studies"] == studies:
+            return
     node = home.identity.node
     for sequence, first in enumerate(range(0, studies, STUDIES_OF_A_PACK), 1):
         made = [synthetic_study(n, node) for n in range(first, min(first + STUDIES_OF_A_PACK, studies))]
@@ -197,6 +214,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--times", type=int, default=10, help="queries in each round (default 10)")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 100_000], help="studies of the synthetic archives")
     parser.add_argument("--million", action="store_true", help="also an archive of 1,000,000 synthetic studies: some ten minutes and 3 GB")
+    parser.add_argument("--archives", type=Path, metavar="DIR", help="keep the synthetic archives there, for the next run too")
     options = parser.parse_args(arguments)
     needs("findscu", "dcmtk")
     sizes = [*options.sizes, *([1_000_000] if options.million else [])]
@@ -205,7 +223,7 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-find-", dir=options.work) as folder, ExitStack() as stack:
         cases = [
             *against_orthanc(Path(folder), stack, options.rounds, options.times),
-            *in_large_archives(Path(folder), sizes, options.rounds, options.times),
+            *in_large_archives(options.archives or Path(folder), sizes, options.rounds, options.times),
         ]
     header, lines = table_of(cases)
     notes = [] if peers.has_orthanc() else ["Orthanc is not installed and was left out."]

@@ -1,7 +1,8 @@
 """C-MOVE and C-GET of a series of CT by DCMTK's movescu and getscu, their start and association included: this node and Orthanc, in turn.
 
 The destination of C-MOVE is DCMTK's storescp; it takes as many associations as it is offered, and stores nothing, as getscu does not.
-Everybody serves the objects as they are stored: the node from packs. A ratio above 1: this node is faster.
+Everybody serves the objects as they are stored: the node from packs. storescu sends the same objects from files to the same destination,
+over one association and without being asked: what the destination takes in. A ratio above 1: this node is faster.
 """
 
 import subprocess
@@ -33,7 +34,7 @@ from scripts.bench.conditions import Conditions
 from scripts.bench.dimse import push
 from tests.kit import Node
 
-ORTHANC, DESTINATION = "Orthanc", "DESTINATION"
+ORTHANC, STORESCU, DESTINATION = "Orthanc", "storescu", "DESTINATION"
 
 
 def command_of(program: str, port: int, one: Sent) -> list[str]:
@@ -86,8 +87,11 @@ def main(arguments: Sequence[str]) -> None:
         node.cli("pack", "--now")
         for number in range(options.rounds):
             for case, program in zip(cases, ("movescu", "getscu"), strict=True):
-                for peer in in_turn(ports, number):
-                    case.add(peer, rate(program, ports[peer], sent[0], options.count))
+                for peer in in_turn([*ports, STORESCU] if program == "movescu" else ports, number):
+                    if peer == STORESCU:
+                        case.add(peer, options.count / push(destination, [work / "objects"]))
+                    else:
+                        case.add(peer, rate(program, ports[peer], sent[0], options.count))
     header, lines = table_of(cases)
     notes = [] if peers.has_orthanc() else ["Orthanc is not installed and was left out."]
     publish(Report("retrieve", header, lines, figures_of(cases), conditions.told(), notes), options)
