@@ -22,7 +22,7 @@ from archive.index.located import Located
 
 log = logging.getLogger(__name__)
 
-HELP_FACTOR = 4
+HELP_FACTOR = 8
 """Another association is requested where what is left takes so many times as long as the greeting of this one took."""
 INSTANCES_PER_ASSOCIATION_MIN = 8
 """Fewer instances than this are no reason for a further association."""
