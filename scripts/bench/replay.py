@@ -1,14 +1,15 @@
-"""A peer that thinks of nothing: it sends again, byte for byte, what another one answered. How fast a client can be at all."""
+"""One query of a real client, recorded: sent again as a client that does nothing else, answered again by a peer that does nothing else."""
 
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from archive.dimse.command import Command
-from archive.dimse.pdu import COMMAND_FRAGMENT, PDU_HEADER, release_rp
+from archive.dimse.pdu import COMMAND_FRAGMENT, PDU_HEADER, release_rp, release_rq
 from scripts.bench.common import Missing
 
 _PENDING = (0xFF00, 0xFF01)
@@ -16,15 +17,17 @@ _STATUS = 0x0900
 _HEADERS = 12  # of a P-DATA-TF with one fragment
 
 
-class Answers(NamedTuple):
-    """A-ASSOCIATE-AC, and everything that answers the one request."""
+class Recorded(NamedTuple):
+    """A-ASSOCIATE-RQ, command and identifier; A-ASSOCIATE-AC, all responses."""
 
+    proposed: bytes
+    request: bytes
     accepted: bytes
     responses: bytes
 
 
-def record(port: int, command_of: Callable[[int], Sequence[str]]) -> Answers:
-    """What the peer at a port answers to a client that asks one thing.
+def record(port: int, command_of: Callable[[int], Sequence[str]]) -> Recorded:
+    """What a client that asks one thing sends, and the peer at a port answers.
 
     Parameters
     ----------
@@ -36,24 +39,26 @@ def record(port: int, command_of: Callable[[int], Sequence[str]]) -> Answers:
         client = subprocess.Popen(command_of(listener.getsockname()[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             with listener.accept()[0] as near, socket.create_connection(("127.0.0.1", port)) as far:
-                far.sendall(_pdu(near))
+                proposed = _pdu(near)
+                far.sendall(proposed)
                 accepted = _pdu(far)
                 near.sendall(accepted)
-                far.sendall(_pdu(near) + _pdu(near))  # Command and identifier.
+                request = _pdu(near) + _pdu(near)
+                far.sendall(request)
                 responses = b"".join(_until_final(far))
                 near.sendall(responses)
                 far.sendall(_pdu(near))
                 near.sendall(_pdu(far))
         finally:
             client.wait(30)
-    return Answers(accepted, responses)
+    return Recorded(proposed, request, accepted, responses)
 
 
 @contextmanager
-def replayed(answers: Answers) -> Iterator[int]:
+def replayed(recorded: Recorded) -> Iterator[int]:
     """The port of a peer that gives these answers to whoever comes, one after the other."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_serve, args=(listener, answers), daemon=True)
+        thread = threading.Thread(target=_serve, args=(listener, recorded), daemon=True)
         thread.start()
         try:
             yield listener.getsockname()[1]
@@ -62,16 +67,40 @@ def replayed(answers: Answers) -> Iterator[int]:
             thread.join()
 
 
-def _serve(listener: socket.socket, answers: Answers) -> None:
+def ask_again(port: int, recorded: Recorded, times: int) -> float:
+    """Queries a second on one association, from request to last response, one after the other.
+
+    Raises
+    ------
+    Missing
+        The responses have another length.
+    """
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.sendall(recorded.proposed)
+        _pdu(peer)
+        started = time.monotonic()
+        for _ in range(times):
+            peer.sendall(recorded.request)
+            length = sum(map(len, _until_final(peer)))
+            if length != len(recorded.responses):
+                raise Missing(f"responses of {length} bytes, not {len(recorded.responses)}")
+        seconds = time.monotonic() - started
+        peer.sendall(release_rq())
+        _pdu(peer)
+    return times / seconds
+
+
+def _serve(listener: socket.socket, recorded: Recorded) -> None:
     with suppress(OSError):  # The end.
         while True:
             connection = listener.accept()[0]
             with connection, suppress(Missing):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _pdu(connection)
-                connection.sendall(answers.accepted)
+                connection.sendall(recorded.accepted)
                 _pdu(connection), _pdu(connection)
-                connection.sendall(answers.responses)
+                connection.sendall(recorded.responses)
                 _pdu(connection)
                 connection.sendall(release_rp())
 
