@@ -76,7 +76,6 @@ class Packer:
                     self._resume(stop)
                     keys, in_a_hurry = self._ready()
                     self._pack(keys, stop, now=False, in_a_hurry=in_a_hurry)
-                self._prepare_journal()
                 self._housekeeping.tend()
                 self._say("")
                 pause = POLL_SECONDS
@@ -87,13 +86,6 @@ class Packer:
                 logger.exception("packing")
                 self._say(f"packing failed: {type(error).__name__}: {error}")
                 pause = RETRY_SECONDS
-
-    def _prepare_journal(self) -> None:
-        """Where objects come in by more than a few, have segments ready whose blocks are written."""
-        limits = self._home.settings.journal
-        room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
-        if self._home.waiting()[1] * 8 >= limits.segment_bytes and room > 16 * limits.segment_bytes:
-            self._home.journal.make_spare()
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:

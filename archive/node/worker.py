@@ -116,6 +116,7 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
     from archive.flow.deletion import Deleter, DeletionReport
     from archive.flow.home import Home
     from archive.flow.packing import Packer, PackingReport
+    from archive.flow.spares import Spares
     from archive.node.control import ControlServer, Progress, Verb
 
     os.nice(PACKER_NICENESS)
@@ -146,7 +147,10 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
     control = ControlServer(listener, verbs)
     control.start()
     say({"ready": True})
+    preparing = threading.Thread(target=Spares(home).run, args=(stop,), name="spares", daemon=True)
+    preparing.start()
     packer.run(stop)
+    preparing.join()
     if control.join(CONTROL_SECONDS_MAX):
         home.close()
 

@@ -1,0 +1,44 @@
+"""Journal segments made ready ahead of need, beside the packer, which may be busy with a pack for a while."""
+
+import logging
+import threading
+
+from archive.errors import ArchiveError
+from archive.flow.home import Home
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+RETRY_SECONDS = 5.0
+ROOM_SEGMENTS = 16
+"""Where the disk has not so much room, segments are made when they are needed."""
+
+
+class Spares:
+    """Keeps segments ready whose blocks are written, where objects come in by more than a few.
+
+    Into blocks that are only reserved an object takes up to half as long again.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; what fails is said and tried again."""
+        pause = 0.0
+        while not stop.wait(pause):
+            try:
+                # One at a time: nobody waits for the disk behind several of them.
+                self.make_one()
+                pause = POLL_SECONDS
+            except (ArchiveError, OSError) as error:
+                logger.error("no spare journal segment can be made: %s; trying again every %s s", error, RETRY_SECONDS)
+                pause = RETRY_SECONDS
+
+    def make_one(self) -> bool:
+        """One more, where that is of use; whether it was."""
+        limits = self._home.settings.journal
+        if self._home.waiting()[1] * 8 < limits.segment_bytes:
+            return False
+        room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
+        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare()

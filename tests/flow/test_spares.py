@@ -1,0 +1,68 @@
+"""Spare segments are made while objects come in, whatever the packer does meanwhile."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archive.errors import Exhausted
+from archive.flow import spares
+from archive.flow.spares import Spares
+from tests.flow.objects import Life, files_below, living, make_object, settings_of
+
+COUNT_MAX = 3
+
+
+@pytest.fixture
+def life(data: Path) -> Iterator[Life]:
+    with living(settings_of(data, journal={"segment_bytes": 1 << 20, "free_bytes_min": 0, "spare_segments_max": COUNT_MAX})) as one:
+        yield one
+
+
+def made(data: Path) -> int:
+    return len(files_below(data / "journal/spare"))
+
+
+def test_none_is_made_for_a_few_objects_and_all_for_more(life: Life, data: Path) -> None:
+    makes = Spares(life.home)
+    life.send(make_object(1, 1, 1))
+    assert not makes.make_one()
+    life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(2, 5)])
+    assert [makes.make_one() for _ in range(COUNT_MAX + 1)] == [True] * COUNT_MAX + [False]
+    assert made(data) == COUNT_MAX
+
+
+def test_none_is_made_where_the_disk_has_little_room(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
+    monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 16 << 20)
+    assert not Spares(life.home).make_one()
+    monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: (16 << 20) + 1)
+    assert Spares(life.home).make_one()
+
+
+def test_they_are_made_until_stopped_and_after_an_error(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
+    monkeypatch.setattr(spares, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(spares, "POLL_SECONDS", 0.01)
+    make, failures = life.home.journal.make_spare, iter([Exhausted("the disk is full"), OSError("broken")])
+
+    def fail_first() -> bool:
+        for failure in failures:
+            raise failure
+        return make()
+
+    monkeypatch.setattr(life.home.journal, "make_spare", fail_first)
+    stop = threading.Event()
+    thread = threading.Thread(target=Spares(life.home).run, args=(stop,))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while made(data) < COUNT_MAX:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
