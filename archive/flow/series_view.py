@@ -7,6 +7,7 @@ from archive.index.index import Index
 from archive.index.located import Located, SeriesKey, in_order_of_arrival
 from archive.index.packed import Extent, SeriesRecord, StudyRecord
 from archive.index.pending import Pending
+from archive.pack.descriptor import Revision
 
 INSTANCE_NUMBER, SERIES_NUMBER = "00200013", "00200011"
 
@@ -120,10 +121,10 @@ def series_of_study(index: Index, study_instance_uid: str) -> list[SeriesKey]:
 def instances_of_series(index: Index, key: SeriesKey) -> SeriesView:
     """The series; without members where it is not known."""
     view = SeriesView(key)
-    revisions: dict[str, dict[str, Member]] = {}
+    revisions: dict[str, dict[Revision, Member]] = {}
 
     def add(member: Member) -> None:
-        revisions.setdefault(member.located.sop_instance_uid, {})[str(member.located.revision)] = member
+        revisions.setdefault(member.located.sop_instance_uid, {})[member.located.revision] = member
 
     with index.pending.environment.reading() as t:
         pending = index.pending.instances(t, key)
@@ -142,8 +143,11 @@ def instances_of_series(index: Index, key: SeriesKey) -> SeriesView:
         for tag, value in record.descriptor.attributes.items():
             view.attributes.setdefault(tag, value)
     for members in revisions.values():
-        served = index.served(in_order_of_arrival(m.located for m in members.values()))
-        view.members.append(members[str(served.revision)])
+        if len(members) == 1:  # As nearly always; a series may have thousands.
+            view.members += members.values()
+        else:
+            served = index.served(in_order_of_arrival(m.located for m in members.values()))
+            view.members.append(members[served.revision])
     view.members.sort(key=lambda m: (integer(m.attributes, INSTANCE_NUMBER), m.located.revision.sequence, m.located.sop_instance_uid))
     return view
 
