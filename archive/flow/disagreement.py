@@ -5,6 +5,7 @@ believe (`archive.index.series_writer`). But one patient's images among another'
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from archive.dicom.attributes import PATIENT_ATTRIBUTES, STUDY_ATTRIBUTES, keyword_of
@@ -15,6 +16,7 @@ from archive.index.located import SeriesKey
 from archive.index.series_writer import said_in
 
 NAMED_MAX = 3
+STUDIES_AT_ONCE = 256
 
 
 def disagreements(index: Index) -> Iterator[tuple[str, str]]:
@@ -22,14 +24,25 @@ def disagreements(index: Index) -> Iterator[tuple[str, str]]:
 
     An instance that says nothing, or nothing of an attribute, agrees with all. Values are not told: they are of patients.
     """
+    for study_instance_uid in _studies(index):
+        with index.packed.environment.reading() as t:
+            found = list(_of_study(index, t, study_instance_uid))
+        yield from found
+
+
+def _studies(index: Index) -> Iterator[str]:
+    """Those in the journal first: what is packed meanwhile is among the packed ones. No snapshot is held while one is looked at."""
     with index.pending.environment.reading() as t:
         waiting = {state.key.study_instance_uid for state in index.pending.states(t)}
-    with index.packed.environment.reading() as t:
-        for key, _ in t.scan("studies"):
-            waiting.discard(key.decode())
-            yield from _of_study(index, t, key.decode())
-        for study_instance_uid in sorted(waiting):
-            yield from _of_study(index, t, study_instance_uid)
+    yield from sorted(waiting)
+    last = b""
+    while True:
+        with index.packed.environment.reading() as t:
+            some = [key for key, _ in islice(t.scan("studies", start=last), STUDIES_AT_ONCE + 1) if key != last][:STUDIES_AT_ONCE]
+        if not some:
+            return
+        yield from (key.decode() for key in some if key.decode() not in waiting)
+        last = some[-1]
 
 
 def _of_study(index: Index, t: Transaction, study_instance_uid: str) -> Iterator[tuple[str, str]]:

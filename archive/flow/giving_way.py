@@ -1,5 +1,6 @@
 """Work that nobody waits for gives way while objects come in: it rests for a multiple of the time that it took."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -21,20 +22,30 @@ class GivingWay:
     ----------
     environment : Environment
         Its commits tell that objects come in.
+    in_a_hurry : callable
+        Whether somebody waits for the work after all; asked before each rest.
+    clock : callable
+        Seconds that the calling thread worked: while it waits for a disk or another machine it holds nobody up.
     """
 
     def __init__(
-        self, environment: Environment, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        environment: Environment,
+        in_a_hurry: Callable[[], bool],
+        clock: Callable[[], float] = time.thread_time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._environment, self._clock, self._sleep = environment, clock, sleep
+        self._environment, self._in_a_hurry, self._clock, self._sleep = environment, in_a_hurry, clock, sleep
         self._commits = environment.last_transaction()
-        self._since = clock()
+        self._thread, self._since = threading.get_ident(), clock()
 
     def __call__(self) -> None:
+        if threading.get_ident() != self._thread:  # Another one goes on with the work; its clock is another.
+            self._thread, self._since = threading.get_ident(), self._clock()
         worked = self._clock() - self._since
         if worked < WORK_SECONDS:
             return
         commits = self._environment.last_transaction()
-        if commits != self._commits:
+        if commits != self._commits and not self._in_a_hurry():
             self._sleep(min(RESTS * worked, REST_SECONDS_MAX))
         self._commits, self._since = commits, self._clock()

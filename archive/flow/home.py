@@ -17,7 +17,7 @@ from archive.tier.opening import open_tier
 
 ROOM_SECONDS = 0.1
 ROOM_SHARES = 64
-"""The journal's bound is overshot by one such part of it at most, however fast objects come."""
+"""Each process looks at the journal's bound again when it took so large a part of it, however fast objects come."""
 
 
 class Home:
@@ -80,7 +80,9 @@ class Home:
             return self.index.pending.totals(t)
 
     def check_room(self) -> None:
-        """Looked at ten times a second and with every 64th part of the journal's bound, so that it is overshot by as much at most.
+        """Looked at ten times a second, and with every 64th part of the journal's bound that this process took.
+
+        What is on its way does not count: that may exceed the bound.
 
         Raises
         ------

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
@@ -58,7 +58,8 @@ class Packer:
         self._home = home
         self._pending, self._packed = home.index.pending, home.index.packed
         self._steps = PackSteps(home)
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._callers = 0
         with self._pending.environment.reading() as t:
             self._missing = self._home.journal.missing()
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
@@ -74,8 +75,7 @@ class Packer:
             try:
                 with self._lock:
                     self._resume(stop)
-                    keys, in_a_hurry = self._ready()
-                    self._pack(keys, stop, now=False, in_a_hurry=in_a_hurry)
+                    self._pack(self._ready(), stop, now=False)
                 self._housekeeping.tend()
                 self._say("")
                 pause = POLL_SECONDS
@@ -106,7 +106,7 @@ class Packer:
         ArchiveError
             The tier does not answer, the number of the next pack is taken, or `stop` was set.
         """
-        with self._lock:
+        with self._called(), self._lock:
             before = self._totals()
             self._resume(stop)
             with self._pending.environment.reading() as t:
@@ -120,39 +120,47 @@ class Packer:
                 aside = self._pending.aside(t)
         return PackingReport(after[0] - before[0], after[1] - before[1], after[2] - before[2], aside)
 
+    @contextlib.contextmanager
+    def _called(self) -> Iterator[None]:
+        """Somebody waits; a pass that is under way rests no more."""
+        with self._counting:
+            self._callers += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._callers -= 1
+
     def _totals(self) -> tuple[int, int, int]:
         with self._packed.environment.reading() as t:
             counts = self._packed.counts(t)
             return counts["packs"], counts["instances"], self._packed.bytes_packed(t)
 
-    def _ready(self) -> tuple[list[SeriesKey], bool]:
-        """Series that are quiet, old, or awaited by storage commitment; all of them where the journal presses.
-
-        And whether somebody waits for it, or the journal presses.
-        """
+    def _ready(self) -> list[SeriesKey]:
+        """Series that are quiet, old, or awaited by storage commitment; all of them where the journal presses."""
         limits, now = self._home.settings.packer, now_us()
         with self._pending.environment.reading() as t:
             states = self._pending.states(t)
-            pressed = self._pending.totals(t)[1] > limits.pressure_ratio * self._home.settings.journal.bytes_max
-
-        awaited = self._awaited.series()
+        pressed, awaited = self._is_pressed(), self._awaited.series()
 
         def ready(state: SeriesState) -> bool:
             # A time to come is from before the clock was set back; the series need not wait until then.
             quiet = abs(now - state.last_us) >= limits.quiet_seconds * 1e6
             return pressed or quiet or state.key in awaited or now - state.first_us >= limits.age_seconds_max * 1e6
 
-        return [s.key for s in states if ready(s)], pressed or bool(awaited)
+        return [s.key for s in states if ready(s)]
+
+    def _is_pressed(self) -> bool:
+        return self._home.waiting()[1] > self._home.settings.packer.pressure_ratio * self._home.settings.journal.bytes_max
+
+    def _in_a_hurry(self) -> bool:
+        """Whether somebody waits for what is packed, or the journal presses."""
+        return self._callers > 0 or self._is_pressed() or bool(self._awaited.series())
 
     # --- what
 
     def _pack(
-        self,
-        keys: Iterable[SeriesKey],
-        stop: threading.Event | None,
-        progress: Callable[[str], None] = lambda _: None,
-        now: bool = True,
-        in_a_hurry: bool = True,
+        self, keys: Iterable[SeriesKey], stop: threading.Event | None, progress: Callable[[str], None] = lambda _: None, now: bool = True
     ) -> None:
         settings = self._home.settings.packer
         every = portions(map(self._waiting, keys), lambda p: p.descriptor.length, settings.pack_bytes_target)
@@ -162,7 +170,7 @@ class Packer:
                 if stop is not None and stop.is_set():
                     return
                 later = next(every, None)
-                self._pack_portion(packs, records, progress, is_last=later is None, in_a_hurry=in_a_hurry)
+                self._pack_portion(packs, records, progress, is_last=later is None)
                 records = later
         while deletions := self._deletions():
             # They go with instances where some are packed; a pack of their own can wait for more of them.
@@ -192,11 +200,8 @@ class Packer:
             records = [p for p in self._pending.instances(t, key) if p.descriptor.revision.sequence not in aside]
         return sorted(records, key=lambda p: order_in_pack(p.descriptor))
 
-    def _pack_portion(
-        self, packs: InOrder, records: list[Pending], progress: Callable[[str], None], *, is_last: bool, in_a_hurry: bool
-    ) -> None:
-        journal = self._home.journal
-        waiting = Waiting(journal) if in_a_hurry else Waiting(journal, GivingWay(self._pending.environment))
+    def _pack_portion(self, packs: InOrder, records: list[Pending], progress: Callable[[str], None], *, is_last: bool) -> None:
+        waiting = Waiting(self._home.journal, GivingWay(self._pending.environment, self._in_a_hurry))
 
         def fulfil(turn: Turn) -> None:
             with contextlib.closing(waiting):

@@ -24,16 +24,23 @@ class Spares:
         self._home = home
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set; what fails is said and tried again."""
-        pause = 0.0
+        """Until `stop` is set; what fails is said, once, and tried again."""
+        pause, problem = 0.0, ""
         while not stop.wait(pause):
             try:
                 # One at a time: nobody waits for the disk behind several of them.
                 self.make_one()
-                pause = POLL_SECONDS
-            except (ArchiveError, OSError) as error:
-                logger.error("no spare journal segment can be made: %s; trying again every %s s", error, RETRY_SECONDS)
-                pause = RETRY_SECONDS
+                pause, problem = POLL_SECONDS, ""
+            except Exception as error:  # Without this thread every object would take longer, and nothing would say why.
+                known = isinstance(error, ArchiveError | OSError)
+                if str(error) != problem:
+                    logger.error(
+                        "no spare journal segment can be made: %s; trying again every %s s",
+                        str(error) or type(error).__name__,
+                        RETRY_SECONDS,
+                        exc_info=None if known else error,
+                    )
+                pause, problem = RETRY_SECONDS, str(error)
 
     def make_one(self) -> bool:
         """One more, where that is of use; whether it was."""

@@ -89,7 +89,7 @@ class Watch:
             self._add(MEMORY, name, now, int(_field(status, "RssAnon")) / 1024)
             self._add(DESCRIPTORS, name, now, descriptors)
             self._add(THREADS, name, now, int(_field(status, "Threads")))
-        for folder in ("journal", "packs", "pool", "derived", "index"):
+        for folder in ("journal", "packs", "pool", "derived", "index", "audit", "commitment"):
             if (self._node.data / folder).exists():
                 self._add(INDEX if folder == "index" else DISK, folder, now, allocated_bytes(self._node.data / folder) / 2**20)
 

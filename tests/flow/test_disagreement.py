@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from archive.flow import disagreement
 from archive.flow.check import verify
 from archive.flow.recovery import rebuild_index, recover
 from tests.flow.compacting import allowed, compact, delete
@@ -77,3 +78,17 @@ def test_many_values_make_one_short_line(data: Path) -> None:
         compact(life)
     ((_, _, detail),) = found(data)
     assert " and 4 more)" in detail and detail.count("1.2.1.") == 3
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 256])
+def test_every_study_is_looked_at_once(data: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """However many of the packed ones are taken together; some wait in the journal, one in both."""
+    monkeypatch.setattr(disagreement, "STUDIES_AT_ONCE", at_once)
+    settings = allowed(data)
+    recover(settings)
+    with living(settings) as life:
+        life.send(*[make_object(study, 1, 1, PatientID=f"P{study}") for study in range(1, 7)])
+        life.packer.pack_now()
+        life.send(*[make_object(study, 1, 2, PatientID="OTHER") for study in range(1, 7, 2)], make_object(8, 1, 1), ELSEWHERE)
+        found = [study for study, _ in disagreement.disagreements(life.home.index)]
+    assert sorted(found) == ["1.2.1", "1.2.3", "1.2.5"]

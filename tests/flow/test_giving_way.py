@@ -1,12 +1,15 @@
 """Packing gives way while objects come in, and only then; not where somebody waits for it."""
 
 import threading
+import time as clock
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from archive.flow import packing
 from archive.flow.giving_way import REST_SECONDS_MAX, RESTS, WORK_SECONDS, GivingWay
+from archive.index.located import SeriesKey
 from tests.flow.objects import Life, living, make_object, settings_of
 
 
@@ -23,8 +26,8 @@ class Time:
 
 
 def test_it_rests_for_a_multiple_of_its_work_while_objects_come_in(life: Life) -> None:
-    time = Time()
-    give_way = GivingWay(life.home.index.pending.environment, lambda: time.now, time.sleep)
+    time, hurries = Time(), False
+    give_way = GivingWay(life.home.index.pending.environment, lambda: hurries, lambda: time.now, time.sleep)
 
     def work(seconds: float) -> list[float]:
         time.slept.clear()
@@ -41,33 +44,60 @@ def test_it_rests_for_a_multiple_of_its_work_while_objects_come_in(life: Life) -
     assert work(WORK_SECONDS * 0.6) == [pytest.approx(RESTS * WORK_SECONDS * 1.2)]
     life.send(make_object(1, 1, 3))
     assert work(1.0) == [REST_SECONDS_MAX]
+    hurries = True
+    life.send(make_object(1, 1, 4))
+    assert work(0.01) == []
 
 
-@pytest.mark.parametrize(
-    ("settings", "gives_way"), [({"quiet_seconds": 0}, True), ({"quiet_seconds": 0, "pressure_ratio": 0.00001}, False)]
-)
-def test_the_packer_gives_way_unless_the_journal_presses(
-    data: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], gives_way: bool
-) -> None:
-    made: list[object] = []
+def test_waiting_is_no_work_and_another_thread_has_a_clock_of_its_own(life: Life) -> None:
+    slept: list[float] = []
+    give_way = GivingWay(life.home.index.pending.environment, lambda: False, sleep=slept.append)
+
+    def elsewhere(work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(20)
+
+    elsewhere(lambda: life.send(make_object(1, 1, 1)))
+    give_way._since = clock.thread_time()
+    clock.sleep(0.05)
+    give_way()
+    assert slept == []
+    elsewhere(give_way)
+    assert slept == []
+
+
+@pytest.mark.parametrize("why", ["nobody waits", "the journal presses", "commitment is asked for", "pack --now", "it presses meanwhile"])
+def test_the_packer_gives_way_unless_somebody_waits(data: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """What it is told between two records; the journal may hold 64 MiB, and presses from a part of that on."""
+    told: list[bool] = []
+    stop = threading.Event()
+    ratio = 0.00001 if why == "the journal presses" else 0.01 if why == "it presses meanwhile" else 1
+    packer = {"quiet_seconds": 3600 if why == "pack --now" else 0, "pressure_ratio": ratio}
 
     class Noted(GivingWay):
         def __call__(self) -> None:
-            made.append(self)
-            stop.set()
+            told.append(self._in_a_hurry())
+            if len(told) == 1 and why == "it presses meanwhile":
+                life.send(*[make_object(2, 1, number, pixel_bytes=60_000) for number in range(12)])
 
     monkeypatch.setattr(packing, "GivingWay", Noted)
-    stop = threading.Event()
-    with living(settings_of(data, packer=settings, journal={"bytes_max": 64 << 20, "segment_bytes": 1 << 20})) as life:
-        life.send(*[make_object(1, 1, number) for number in range(4)])
-        thread = threading.Thread(target=life.packer.run, args=(stop,))
-        thread.start()
-        while life.home.waiting()[0]:
-            stop.wait(0.02)
-        stop.set()
-        thread.join(20)
-        assert bool(made) == gives_way
-        life.send(make_object(2, 1, 1))
-        made.clear()
-        life.packer.pack_now()
-        assert made == []
+    with living(settings_of(data, packer=packer, journal={"bytes_max": 64 << 20, "segment_bytes": 1 << 20})) as life:
+        sent = [make_object(1, 1, number) for number in range(4)]
+        life.send(*sent)
+        if why == "commitment is asked for":
+            key = SeriesKey(sent[0].study_instance_uid, sent[0].series_instance_uid)
+            monkeypatch.setattr(life.packer._awaited, "series", lambda: {key})
+        if why == "pack --now":
+            life.packer.pack_now()
+        else:
+            thread = threading.Thread(target=life.packer.run, args=(stop,))
+            thread.start()
+            deadline = clock.monotonic() + 20
+            while life.home.waiting()[0] and clock.monotonic() < deadline:
+                clock.sleep(0.02)
+            stop.set()
+            thread.join(20)
+        assert life.home.waiting() == (0, 0)
+    assert told[0] == (why not in ("nobody waits", "it presses meanwhile"))
+    assert told[1] == (why != "nobody waits")

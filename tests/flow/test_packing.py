@@ -135,7 +135,7 @@ def test_a_further_revision_has_an_entry_of_its_own(life: Life, data: Path) -> N
 
 
 def series_ready(life: Life) -> list[str]:
-    return [key.series_instance_uid for key in life.packer._ready()[0]]
+    return [key.series_instance_uid for key in life.packer._ready()]
 
 
 def age(life: Life, seconds: float, series: str, last_too: bool = True) -> None:

@@ -42,11 +42,14 @@ def test_none_is_made_where_the_disk_has_little_room(life: Life, data: Path, mon
     assert Spares(life.home).make_one()
 
 
-def test_they_are_made_until_stopped_and_after_an_error(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_made_until_stopped_and_after_any_error(
+    life: Life, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
     monkeypatch.setattr(spares, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(spares, "POLL_SECONDS", 0.01)
-    make, failures = life.home.journal.make_spare, iter([Exhausted("the disk is full"), OSError("broken")])
+    make, full = life.home.journal.make_spare, Exhausted("the disk is full")
+    failures = iter([full, full, OSError("broken"), ValueError("a defect")])
 
     def fail_first() -> bool:
         for failure in failures:
@@ -66,3 +69,5 @@ def test_they_are_made_until_stopped_and_after_an_error(life: Life, data: Path, 
         stop.set()
         thread.join(20)
     assert not thread.is_alive()
+    said = [record.getMessage() for record in caplog.records if "no spare" in record.getMessage()]
+    assert len(said) == 3 and all(text in line for text, line in zip(("the disk is full", "broken", "a defect"), said, strict=True))
