@@ -1,9 +1,12 @@
 """Taking packs into the index that rest in the tier and are not in it: after a crash, with a lost index, from other nodes."""
 
 import gc
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from archive.errors import BadInput, Damaged, NotFound, Unavailable
@@ -11,12 +14,13 @@ from archive.flow.home import Home
 from archive.flow.ingest import same_as_located
 from archive.index.packed_writer import PackedWriter
 from archive.pack.naming import PackName
-from archive.pack.pack_reader import PackTail
+from archive.pack.pack_reader import PackTail, TailBytes, parse_tail
 from archive.tier.protocol import NumberTaken
-from archive.tier.tails import read_pack_tail
+from archive.tier.tails import fetch_pack_tail, read_pack_tail
 
 PACKS_PER_TRANSACTION = 32
 """Each commit is synced."""
+TAILS_AHEAD = 2
 
 
 @dataclass(slots=True)
@@ -53,7 +57,9 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
             entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
         # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
         while some := list(islice(entries, PACKS_PER_TRANSACTION if own else 1)):
-            tails: Iterable[tuple[PackName, PackTail]] = _tails(home, [entry.name for entry in some], out)
+            names = [entry.name for entry in some]
+            home.tier.settle(names)  # Journal segments are released for what the index has.
+            tails: Iterable[tuple[PackName, PackTail]] = _tails(home, names, out)
             tails = tails if own else list(tails)
             with packed.environment.writing() as t, _no_collector():
                 for name, tail in tails:
@@ -64,16 +70,29 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
 
 
 def _tails(home: Home, names: list[PackName], out: Followed) -> Iterator[tuple[PackName, PackTail]]:
-    for name in names:
+    for name, fetched in zip(names, _fetched(home, names), strict=True):
         try:
-            tail = read_pack_tail(home.tier, name)
+            tail = parse_tail(fetched())
         except (Damaged, BadInput) as error:
             out.damaged.append(f"pack {name} cannot be taken into the index: {error}")
             continue
         except NotFound:
             continue  # It was compacted meanwhile: what it held comes with another.
-        home.tier.settle(name)  # Journal segments are released for what the index has.
         yield name, tail
+
+
+def _fetched(home: Home, names: list[PackName]) -> Iterator[Callable[[], TailBytes]]:
+    """The bytes of each pack's tail; read and inflated ahead where there are many, for neither needs the interpreter."""
+    fetch = partial(fetch_pack_tail, home.tier)
+    if len(names) <= TAILS_AHEAD:
+        yield from (partial(fetch, name) for name in names)
+        return
+    with ThreadPoolExecutor(TAILS_AHEAD, "tail") as executor:
+        ahead = deque(executor.submit(fetch, name) for name in names[:TAILS_AHEAD])
+        for name in names[TAILS_AHEAD:]:
+            yield ahead.popleft().result
+            ahead.append(executor.submit(fetch, name))
+        yield from (future.result for future in ahead)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class PackSteps:
                 raise Overtaken(f"pack {entry.name} fulfils another plan than {plan.plan_id}")
             if header["plan_id"] != plan.plan_id:
                 raise NumberTaken(f"pack {entry.name} was written by another node under the name {node}")
-            tier.settle(entry.name)
+            tier.settle([entry.name])
             return entry.name
         return None
 

@@ -102,7 +102,7 @@ class InstanceDescriptor:
         """
         try:
             blocks = row.get("block_crcs")
-            kind = next((kind for kind in DIGESTS if kind in row), DIGEST_KIND)
+            kind = DIGEST_KIND if DIGEST_KIND in row else next((kind for kind in DIGESTS if kind in row), DIGEST_KIND)
             return cls(
                 Revision(row["node"], int(row["sequence"])),
                 row["study_instance_uid"],

@@ -5,6 +5,9 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import compress
+from operator import ne
 from typing import Any
 
 from archive.dicom.json import loads
@@ -49,9 +52,29 @@ class PackTail:
     deletions: list[Deletion]
 
 
-def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
-    """The tail of a pack of `length` bytes.
+@dataclass(frozen=True, slots=True)
+class TailBytes:
+    """A pack's tail as it was read, checked and not yet understood.
 
+    Attributes
+    ----------
+    content_index : bytes
+        Lines of JSON.
+    """
+
+    length: int
+    covered: int
+    block_crcs: list[int]
+    content_index: bytes
+
+
+def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
+    """The tail of a pack of `length` bytes: `parse_tail` of `fetch_tail`, and raises what they raise."""
+    return parse_tail(fetch_tail(length, read))
+
+
+def fetch_tail(length: int, read: Callable[[int, int], bytes]) -> TailBytes:
+    """
     Parameters
     ----------
     read : callable
@@ -62,17 +85,36 @@ def read_tail(length: int, read: Callable[[int, int], bytes]) -> PackTail:
     Damaged
         Something does not match its CRC.
     UnknownFormat
-        A newer version wrote it, or it needs a feature that is not known here.
+        A newer version wrote it.
     """
     locator, blocks = read_blocks(length, read)
     packed = read(locator.index_offset, locator.index_length)
     if crc32(packed) != locator.index_crc:
         raise Damaged("the pack's content index does not match its CRC")
     try:
-        header, series, deletions = _parse(iter(gzip.decompress(packed).splitlines()))
-    except (BadInput, EOFError, IndexError, KeyError, OSError, StopIteration, TypeError, ValueError, zlib.error) as error:
-        raise Damaged(f"the pack's content index matches its CRC and makes no sense: {error!r}") from error
-    return PackTail(length, locator.covered, blocks, header, series, deletions)
+        return TailBytes(length, locator.covered, blocks, gzip.decompress(packed))
+    except (EOFError, OSError, zlib.error) as error:
+        raise _senseless(error) from error
+
+
+def parse_tail(tail: TailBytes) -> PackTail:
+    """
+    Raises
+    ------
+    Damaged
+        It matches its CRC and makes no sense.
+    UnknownFormat
+        It needs a feature that is not known here.
+    """
+    try:
+        header, series, deletions = _parse(BytesIO(tail.content_index))
+    except (BadInput, IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
+        raise _senseless(error) from error
+    return PackTail(tail.length, tail.covered, tail.block_crcs, header, series, deletions)
+
+
+def _senseless(error: Exception) -> Damaged:
+    return Damaged(f"the pack's content index matches its CRC and makes no sense: {error!r}")
 
 
 def read_blocks(length: int, read: Callable[[int, int], bytes]) -> tuple[Locator, list[int]]:
@@ -98,6 +140,8 @@ def _parse(lines: Iterator[bytes]) -> tuple[dict[str, Any], list[SeriesRow], lis
     series: list[SeriesRow] = []
     deletions: list[Deletion] = []
     ordinal = 0
+    attributes: dict[str, Any] = {}
+    pixels: dict[str, Any] | None = None
     for line in lines:
         row = loads(line)
         kind = row["kind"]
@@ -114,6 +158,10 @@ def _parse(lines: Iterator[bytes]) -> tuple[dict[str, Any], list[SeriesRow], lis
                 )
             )
         elif kind == "instance":
+            row["attributes"] = attributes = _sharing(row["attributes"], attributes)
+            if row.get("pixels") == pixels:
+                row["pixels"] = pixels
+            pixels = row.get("pixels")
             series[-1].instances.append((row["offset"], InstanceDescriptor.from_json(row)))
             ordinal += 1
         elif kind == "deletion":
@@ -121,3 +169,10 @@ def _parse(lines: Iterator[bytes]) -> tuple[dict[str, Any], list[SeriesRow], lis
         elif row.get("must_understand"):
             raise UnknownFormat(f"the pack holds a line of kind {kind!r}, which this program must understand and does not")
     return header, series, deletions
+
+
+def _sharing(attributes: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The same attributes; values that the instance before has too are the same objects, so that a tail of a thousand is small."""
+    if list(attributes) != list(before):
+        return attributes
+    return before | dict(compress(attributes.items(), map(ne, attributes.values(), before.values())))

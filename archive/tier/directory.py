@@ -128,13 +128,13 @@ class DirectoryTier:
     def nodes(self) -> list[str]:
         return [n for n in self._names() if NODE_NAME.fullmatch(n) and (self._root / n).is_dir()]
 
-    def settle(self, name: PackName) -> None:
-        path = self._path(name)
+    def settle(self, names: Iterable[PackName]) -> None:
+        paths = [self._path(name) for name in names]
         try:
-            for folder in (path.parent, path.parent.parent, self._root):
+            for folder in dict.fromkeys(folder for path in paths for folder in (path.parent, path.parent.parent, self._root)):
                 self._disk.sync_folder(folder)
         except OSError as error:
-            raise Unavailable(f"pack {name}: its folder cannot be synced: {error.strerror}") from error
+            raise Unavailable(f"packs are found whose folders cannot be synced: {error.strerror}: {error.filename}") from error
 
     def delete(self, name: PackName) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -66,8 +66,8 @@ class Tier(Protocol):
         """Names of all nodes that have packs here."""
         ...
 
-    def settle(self, name: PackName) -> None:
-        """Make durable that a pack rests here which was found, not put: who put it may have been killed between renaming and syncing it."""
+    def settle(self, names: Iterable[PackName]) -> None:
+        """Make durable that packs rest here which were found, not put: who put one may have been killed between renaming and syncing it."""
         ...
 
     def delete(self, name: PackName) -> None:

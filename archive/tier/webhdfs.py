@@ -229,7 +229,7 @@ class WebHdfsTier:
             except NotUnderstood:
                 yield relative
 
-    def settle(self, name: PackName) -> None:
+    def settle(self, names: Iterable[PackName]) -> None:
         """A NameNode answers a RENAME when its edit log is synced, and shows none before."""
 
     # --- removing, moving
