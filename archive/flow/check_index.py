@@ -5,12 +5,13 @@ Each finding is an item and what is wrong with it; every one of them is mended b
 
 from collections.abc import Iterator
 
-from archive.dicom.json import loads
+from archive.index.attribute_rows import INSTANCE_LEVEL, SERIES_LEVEL, only, unpack_json
 from archive.index.environment import Transaction
 from archive.index.located import SeriesKey, hash_uid
-from archive.index.packed import Extent, PackedIndex, PackInfo, SeriesRecord
-from archive.index.series_writer import INSTANCE_LEVEL, SERIES_LEVEL, only, said_in, series_row, study_row
+from archive.index.packed import BLOCKS_OF_A_PART, Extent, PackedIndex, PackInfo, SeriesRecord
+from archive.index.series_writer import said_in, series_row, study_row
 from archive.index.terms import study_of_term, terms_of
+from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.pack_reader import PackTail, SeriesRow
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 
@@ -51,9 +52,10 @@ def check_tables(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
 
 
 def _check_packs(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
-    packs = length = instances = 0
+    packs = length = instances = parts = 0
     for info in packed.packs(t):
         packs, length = packs + 1, length + info.length
+        parts += -(-info.covered // (BLOCK_BYTES * BLOCKS_OF_A_PART))
         found = packed.find_pack(t, info.name.node, info.name.sequence)
         if found is None or found.pack_id != info.pack_id:
             yield f"pack {info.name}", "the index does not find it by its number"
@@ -63,7 +65,7 @@ def _check_packs(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
             yield f"pack {info.name}", "the index counts other instances in it than it has"
     if length != packed.bytes_packed(t):
         yield "index table meta", f"counts {packed.bytes_packed(t)} bytes in packs, they have {length}"
-    for table, wanted in (("names", packs), ("blocks", packs), ("instances", instances), ("uids", instances)):
+    for table, wanted in (("names", packs), ("blocks", parts), ("uids", instances)):
         if t.count(table) != wanted:
             yield f"index table {table}", f"has {t.count(table)} entries, should have {wanted}"
 
@@ -82,7 +84,7 @@ def _check_all_series(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
             yield item, "is not in its study in the index"
         said = [one for extent in record.extents for one in said_in(packed, t, extent)]
         wanted = series_row(record.extents, said) if said else {}
-        for name, found in loads(value).items():
+        for name, found in unpack_json(value).items():
             if found != wanted.get(name):
                 yield item, f"its {name.replace('_', ' ')} in the index are not what the index has its instances say"
     if t.count("series_studies") != series:
@@ -92,7 +94,7 @@ def _check_all_series(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
 def _check_studies(packed: PackedIndex, t: Transaction) -> Iterator[Wrong]:
     terms = 0
     for key, value in t.scan("studies"):
-        uid, row = key.decode(), loads(value)
+        uid, row = key.decode(), unpack_json(value)
         records: list[SeriesRecord | None] = [packed.series(t, SeriesKey(uid, series)) for series in row["series"]]
         known = [record for record in records if record is not None]
         if len(known) != len(records):

@@ -21,6 +21,7 @@ from archive.flow.ingest import same_as_located, same_object
 from archive.flow.retrieve import Retrieval
 from archive.flow.voiding import void_sequences
 from archive.index.environment import Transaction
+from archive.index.index import INDEX_FORMAT, format_found
 from archive.index.packed_writer import PackedWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Void
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 SLOT = "recovery"
 BATCH = 1000
-INDEX_FORMAT = "2"
-"""Of the tables of both environments; raise it with any change to them."""
 
 
 @dataclass(slots=True)
@@ -71,14 +70,14 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
 
 def _discard_other_version(data: Path) -> None:
     """An index that another version wrote is not converted but made anew: it is derived."""
-    mark = data / "index" / "format"
-    if mark.exists() and mark.read_text().strip() == INDEX_FORMAT:
+    found = format_found(data / "index")
+    if found == INDEX_FORMAT:
         return
     if (data / "index" / "packed").exists():
-        logger.warning("the index has another format than %s and is made anew from packs and journal", INDEX_FORMAT)
+        logger.warning("the index has format %s, not %s, and is made anew from packs and journal", found or "of no name", INDEX_FORMAT)
     shutil.rmtree(data / "index", ignore_errors=True)
-    mark.parent.mkdir(parents=True)
-    mark.write_text(f"{INDEX_FORMAT}\n")
+    (data / "index").mkdir(parents=True)
+    (data / "index" / "format").write_text(f"{INDEX_FORMAT}\n")
 
 
 def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:

@@ -30,9 +30,13 @@ class Environment:
         Names of the tables; True where one key may have several values of one size.
     synced : bool
         Whether a commit is durable when it returns.
+    bare : frozenset of str
+        Tables whose values carry no CRC, for what they name proves them.
     """
 
-    def __init__(self, folder: Path, tables: dict[str, bool], map_bytes_max: int, *, synced: bool) -> None:
+    def __init__(
+        self, folder: Path, tables: dict[str, bool], map_bytes_max: int, *, synced: bool, bare: frozenset[str] = frozenset()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         _reserve(folder / "lock.mdb")
@@ -48,6 +52,7 @@ class Environment:
                 max_spare_txns=16,
             )
             self.tables = {n: self._env.open_db(n.encode(), dupsort=dup, dupfixed=dup) for n, dup in tables.items()}
+        self.bare = bare
 
     def close(self) -> None:
         self._env.close()
@@ -104,7 +109,7 @@ class _Entered:
             self._transaction = self._env.begin(write=self._writing)
         except lmdb.Error as error:
             raise self._environment.told(error) from error
-        return Transaction(self._transaction, self._environment.tables, writing=self._writing)
+        return Transaction(self._transaction, self._environment.tables, self._environment.bare, writing=self._writing)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is None:
@@ -134,7 +139,7 @@ def _reserve(path: Path) -> None:
 
 
 class Transaction:
-    """Keys and values of named tables, each value under its CRC.
+    """Keys and values of named tables, each value under its CRC (but for those of bare tables).
 
     Attributes
     ----------
@@ -142,15 +147,25 @@ class Transaction:
         What it sees may be undone, so nothing of it is to be remembered.
     """
 
-    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any], *, writing: bool = False) -> None:
-        self._t, self._tables, self.writing = transaction, tables, writing
+    def __init__(
+        self, transaction: lmdb.Transaction, tables: dict[str, Any], bare: frozenset[str] = frozenset(), *, writing: bool = False
+    ) -> None:
+        self._t, self._tables, self._bare, self.writing = transaction, tables, bare, writing
+        self._cursors: dict[str, lmdb.Cursor] = {}
 
-    @staticmethod
-    def _wrap(key: bytes, value: bytes) -> bytes:
-        return _CRC.pack(crc32(value, crc32(key))) + value
+    def _cursor(self, table: str) -> lmdb.Cursor:
+        """One that is kept for as long as the transaction; for a look that is over when its method ends."""
+        found = self._cursors.get(table)
+        if found is None:
+            found = self._cursors[table] = self._t.cursor(db=self._tables[table])
+        return found
 
-    @staticmethod
-    def _unwrap(table: str, key: bytes, data: bytes) -> bytes:
+    def _wrap(self, table: str, key: bytes, value: bytes) -> bytes:
+        return value if table in self._bare else _CRC.pack(crc32(value, crc32(key))) + value
+
+    def _unwrap(self, table: str, key: bytes, data: bytes) -> bytes:
+        if table in self._bare:
+            return data
         value = data[4:]
         if len(data) < 4 or _CRC.unpack_from(data)[0] != crc32(value, crc32(key)):
             raise Damaged(f"the index is damaged: a value of table {table!r} does not match its CRC; stop the node and run rebuild-index")
@@ -161,18 +176,28 @@ class Transaction:
         return None if data is None else self._unwrap(table, key, bytes(data))
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
-        self._t.put(key, self._wrap(key, value), db=self._tables[table])
+        self._t.put(key, self._wrap(table, key, value), db=self._tables[table])
+
+    def append(self, table: str, key: bytes, value: bytes) -> None:
+        """Put behind the last key, mostly: that fills pages, where a put halves them."""
+        data = self._wrap(table, key, value)
+        if not self._t.put(key, data, db=self._tables[table], append=True):
+            self._t.put(key, data, db=self._tables[table])
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """One more value under a key (of a table that allows it)."""
-        self._t.put(key, self._wrap(key, value), db=self._tables[table], dupdata=True)
+        self._t.put(key, self._wrap(table, key, value), db=self._tables[table], dupdata=True)
+
+    def add_all(self, table: str, items: list[tuple[bytes, bytes]]) -> None:
+        """Keys, each with one more value."""
+        self._cursor(table).putmulti([(key, self._wrap(table, key, value)) for key, value in items], dupdata=True)
 
     def delete(self, table: str, key: bytes) -> None:
         self._t.delete(key, db=self._tables[table])
 
     def remove(self, table: str, key: bytes, value: bytes) -> None:
         """One of a key's values."""
-        self._t.delete(key, self._wrap(key, value), db=self._tables[table])
+        self._t.delete(key, self._wrap(table, key, value), db=self._tables[table])
 
     def get_all(self, table: str, key: bytes) -> list[bytes]:
         """Every value of a key."""
@@ -180,6 +205,24 @@ class Transaction:
             if not cursor.set_key(key):
                 return []
             return [self._unwrap(table, key, bytes(data)) for data in cursor.iternext_dup()]
+
+    def get_from(self, table: str, key: bytes, start: bytes, prefix: bytes) -> list[bytes]:
+        """Those values of a key that begin with a prefix, from `start` on, which is as long as they are."""
+        cursor = self._cursor(table)
+        out: list[bytes] = []
+        found = cursor.set_range_dup(key, start)
+        while found and (data := bytes(cursor.value())).startswith(prefix):
+            out.append(self._unwrap(table, key, data))
+            found = cursor.next_dup()
+        return out
+
+    def get_last(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """The last key that does not lie behind another, and its value."""
+        cursor = self._cursor(table)
+        if not (cursor.set_range(key) and (bytes(cursor.key()) == key or cursor.prev()) or cursor.last() and bytes(cursor.key()) <= key):
+            return None
+        found = bytes(cursor.key())
+        return found, self._unwrap(table, found, bytes(cursor.value()))
 
     def scan(self, table: str, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys with a prefix (from `start` on) and their values, in order of key."""

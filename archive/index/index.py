@@ -3,9 +3,21 @@
 from pathlib import Path
 from typing import Literal
 
+from archive.errors import Damaged
+from archive.index.attribute_rows import DEFLATE_DICTIONARY
 from archive.index.located import Located, in_order_of_arrival
 from archive.index.packed import PackedIndex
 from archive.index.pending import PendingIndex
+from archive.pack.checksum import crc32
+
+INDEX_FORMAT = f"3-{crc32(DEFLATE_DICTIONARY):08x}"
+"""Of the tables of both environments; raise its number with any change to them."""
+
+
+def format_found(folder: Path) -> str:
+    """Format of the index in a folder; empty where none is told."""
+    mark = folder / "format"
+    return mark.read_text().strip() if mark.exists() else ""
 
 
 class Index:
@@ -19,9 +31,20 @@ class Index:
         Address space for each environment, in bytes.
     revision_served : {'first', 'last'}
         Which of several revisions under one UID a lookup gives.
+
+    Raises
+    ------
+    Damaged
+        Another version wrote the index.
     """
 
     def __init__(self, folder: Path, map_bytes_max: int, revision_served: Literal["first", "last"] = "first") -> None:
+        found = format_found(folder)
+        if found and found != INDEX_FORMAT:
+            raise Damaged(
+                f"the index in {folder} has format {found}, this program writes {INDEX_FORMAT}:"
+                " start the node or run rebuild-index, either makes it anew from packs and journal"
+            )
         self.pending = PendingIndex(folder / "pending", map_bytes_max)
         self.packed = PackedIndex(folder / "packed", map_bytes_max)
         self._last = revision_served == "last"

@@ -28,7 +28,11 @@ class SeriesKey(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SeriesKey":
-        study, _, series = data.decode().partition("\0")
+        return cls.from_text(data.decode())
+
+    @classmethod
+    def from_text(cls, text: str) -> "SeriesKey":
+        study, _, series = text.partition("\0")
         return cls(study, series)
 
 
@@ -93,9 +97,12 @@ def in_order_of_arrival(revisions: Iterable[Arrival]) -> list[Arrival]:
 
     Of one node the sequences tell, for its clock may have been set back between two; between nodes the times do.
     """
+    found = sorted(revisions, key=lambda i: i.revision.sequence)
+    if len({i.revision.node for i in found}) < 2:
+        return found
     latest: dict[str, int] = {}
     keys: dict[Revision, tuple[int, str, int]] = {}
-    found = sorted(revisions, key=lambda i: (i.revision.node, i.revision.sequence))
+    found.sort(key=lambda i: i.revision.node)
     for one in found:
         node, sequence = one.revision.node, one.revision.sequence
         latest[node] = max(latest.get(node, 0), one.received_us)

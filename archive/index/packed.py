@@ -1,24 +1,27 @@
 """What packs hold: written by the packer alone, synced, rebuilt from pack tails.
 
-Tables: `packs` id -> what the pack is; `names` node and number -> id; `blocks` id -> CRCs of its blocks; `instances` pack and
-ordinal -> one instance; `uids` hash of SOP Instance UID -> pack and ordinal; `series` study and series -> attributes and extents;
-`rows` pack and first ordinal -> query attributes of an extent's instances; `studies` study -> attributes and its series; `terms`
+Tables: `packs` id -> what the pack is; `names` node and number -> id; `blocks` id and part -> CRCs of its blocks; `instances` pack and
+first ordinal -> a chunk of instances; `uids` hash of SOP Instance UID -> pack and ordinal; `series` study and series -> attributes and
+extents; `rows` pack and first ordinal -> query attributes of an extent's instances; `studies` study -> attributes and its series; `terms`
 value and study -> nothing; `deletions` revision -> deletion; `live` pack -> instances and bytes of it that are found; `superseded`
 pack -> since when its content goes on in another; `codes` number -> UID or node; `changes` number -> what came; `meta`.
 """
 
 import struct
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from archive.dicom.json import dumps, loads
+from archive.dicom.json import loads
 from archive.errors import Damaged, NotFound
+from archive.index.attribute_rows import INSTANCE_LEVEL, SERIES_LEVEL, unpack_json, unpack_rows
+from archive.index.chunk import Chunk, InstanceRow
 from archive.index.environment import Environment, Transaction
-from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace, SeriesKey, hash_uid
+from archive.index.frame_table import join_frames, whole_frames
+from archive.index.located import Located, PackPlace, SeriesKey, hash_uid
 from archive.pack.descriptor import Plan, Revision
 from archive.pack.naming import PackName
 
@@ -41,12 +44,16 @@ TABLES = {
     "changes": False,
     "meta": False,
 }
+BARE = frozenset({"uids"})
 _ID = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
-_ORDINAL = struct.Struct(">II")
+ORDINAL = struct.Struct(">II")
+BLOCKS_OF_A_PART = 480
+"""Two parts share a page of LMDB."""
+_PLACE = struct.Struct(">IH")
+_BUCKET_BYTES, _HASH_BYTES, _ENDING = 2, 3, 3
 _LIVE = struct.Struct(">QQ")
 _SUPERSEDED = struct.Struct(">QI")
-_INSTANCE = struct.Struct("<QQIIQQIIIIBB16s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +119,23 @@ class StudyRecord:
     series_instance_uids: list[str]
 
 
+_series_key = lru_cache(maxsize=1024)(SeriesKey.from_text)
+_chunk = lru_cache(maxsize=64)(Chunk)
+"""By its bytes: who looks an instance up looks its neighbours up too."""
+
+
+class Place(NamedTuple):
+    """Which instance of which pack."""
+
+    pack_id: int
+    ordinal: int
+
+
 class PackedIndex:
     """Reading what packs hold. `archive.index.packed_writer` writes it."""
 
     def __init__(self, folder: Path, map_bytes_max: int) -> None:
-        self.environment = Environment(folder, TABLES, map_bytes_max, synced=True)
+        self.environment = Environment(folder, TABLES, map_bytes_max, synced=True, bare=BARE)
         self._packs: dict[int, PackInfo] = {}
         self._codes: dict[int, str] = {}
 
@@ -182,9 +201,10 @@ class PackedIndex:
 
     def block_crcs(self, t: Transaction, pack_id: int) -> tuple[int, ...]:
         """CRC-32 of each 256 KiB of a pack."""
-        value = t.get("blocks", _ID.pack(pack_id))
-        if value is None:
+        parts = [value for _, value in t.scan("blocks", _ID.pack(pack_id))]
+        if not parts:
             raise NotFound(f"the index has no block CRCs of pack {pack_id}; if that goes on, stop the node and run rebuild-index")
+        value = b"".join(parts)
         return struct.unpack(f"<{len(value) // 4}I", value)
 
     def live(self, t: Transaction, pack_id: int) -> tuple[int, int]:
@@ -219,57 +239,83 @@ class PackedIndex:
                 self._codes[number] = found
         return found
 
-    def _located(self, t: Transaction, pack_id: int, value: bytes) -> Located:
-        offset, length, data_set_offset, crc, sequence, received, node, key, sop_class, syntax, further, uid_length, digest = (
-            _INSTANCE.unpack_from(value)
-        )
-        rest = value[_INSTANCE.size :]
-        series = SeriesKey.from_bytes(self.code(t, key).encode())
-        pixels = rest[uid_length:]
+    def _located(self, t: Transaction, pack_id: int, series: SeriesKey, row: InstanceRow) -> Located:
+        kind = row.kind
+        pixels = None
+        if kind.is_whole:
+            pixels = whole_frames(row.frames)
+        elif kind.layout:
+            pixels = join_frames(self.code(t, kind.layout), row.numbers)
         return Located(
             series.study_instance_uid,
             series.series_instance_uid,
-            rest[:uid_length].decode(),
-            self.code(t, sop_class),
-            self.code(t, syntax),
-            length,
-            data_set_offset,
-            crc,
-            digest.hex(),
-            Revision(self.code(t, node), sequence),
-            received,
-            bool(further),
-            loads(pixels) if pixels else None,
-            PackPlace(pack_id, offset),
+            row.sop_instance_uid,
+            self.code(t, kind.sop_class),
+            self.code(t, kind.syntax),
+            row.length,
+            row.data_set_offset,
+            row.crc,
+            row.digest.hex(),
+            Revision(self.code(t, kind.node), row.sequence),
+            row.received_us,
+            kind.further,
+            pixels,
+            PackPlace(pack_id, row.offset),
         )
+
+    def _series_of(self, t: Transaction, chunk: Chunk) -> SeriesKey:
+        return _series_key(self.code(t, chunk.series))
+
+    def chunk(self, t: Transaction, place: Place) -> tuple[bytes, Chunk] | None:
+        """The chunk that has an instance, if any has, with its key."""
+        found = t.get_last("instances", ORDINAL.pack(*place))
+        return None if found is None or found[0][:4] != _ID.pack(place.pack_id) else (found[0], _chunk(found[1]))
 
     def find(self, t: Transaction, sop_instance_uid: str) -> list[Located]:
         """Every revision under a SOP Instance UID."""
         return [located for _, located in self.find_places(t, sop_instance_uid)]
 
-    def find_places(self, t: Transaction, sop_instance_uid: str) -> list[tuple[bytes, Located]]:
-        """Every revision under a SOP Instance UID, each with its key in `instances`."""
+    def find_places(self, t: Transaction, sop_instance_uid: str) -> list[tuple[Place, Located]]:
+        """Every revision under a SOP Instance UID, each with its place."""
         out = []
-        for value in t.get_all("uids", hash_uid(sop_instance_uid)):
-            pack_id, ordinal = _ORDINAL.unpack(value)
-            row = t.get("instances", _ORDINAL.pack(pack_id, ordinal))
-            if row is None:
+        for place in self.places(t, sop_instance_uid):
+            found = self.chunk(t, place)
+            row = found[1].find(place.ordinal) if found else None
+            if found is None or row is None:
                 raise Damaged(
-                    f"the index names instance {ordinal} of pack {pack_id} and does not know it; stop the node and run rebuild-index"
+                    f"the index names instance {place.ordinal} of pack {place.pack_id} and does not know it;"
+                    " stop the node and run rebuild-index"
                 )
-            found = self._located(t, pack_id, row)
-            if found.sop_instance_uid == sop_instance_uid:
-                out.append((value, found))
+            if row.sop_instance_uid == sop_instance_uid:
+                out.append((place, self._located(t, place.pack_id, self._series_of(t, found[1]), row)))
+            elif uid_entry(row.sop_instance_uid, place) != uid_entry(sop_instance_uid, place):
+                raise Damaged(
+                    f"the index has instance {place.ordinal} of pack {place.pack_id} under another UID; stop the node and run rebuild-index"
+                )
         return out
+
+    @staticmethod
+    def places(t: Transaction, sop_instance_uid: str) -> list[Place]:
+        """Where instances may lie that have a SOP Instance UID; a few have another one."""
+        bucket, start = uid_entry(sop_instance_uid, Place(0, 0))
+        return [Place(*_PLACE.unpack_from(v, _HASH_BYTES)) for v in t.get_from("uids", bucket, start, start[:_HASH_BYTES])]
 
     def instances(self, t: Transaction, extent: Extent) -> Iterator[tuple[int, Located]]:
         """Ordinal and instance of an extent, in the order of the pack; deleted ones are not there any more."""
-        start = _ORDINAL.pack(extent.pack_id, extent.first)
+        for chunk in self._chunks(t, extent):
+            series = self._series_of(t, chunk)
+            for row in chunk:
+                if row.ordinal >= extent.first + extent.instances:
+                    return
+                yield row.ordinal, self._located(t, extent.pack_id, series, row)
+
+    @staticmethod
+    def _chunks(t: Transaction, extent: Extent) -> Iterator[Chunk]:
+        start = ORDINAL.pack(extent.pack_id, extent.first)
         for key, value in t.scan("instances", start[:4], start):
-            ordinal = _ORDINAL.unpack(key)[1]
-            if ordinal >= extent.first + extent.instances:
+            if ORDINAL.unpack(key)[1] >= extent.first + extent.instances:
                 return
-            yield ordinal, self._located(t, extent.pack_id, value)
+            yield _chunk(value)
 
     def span(self, t: Transaction, key: SeriesKey, place: PackPlace) -> tuple[int, int] | None:
         """Bytes of a pack, from and up to, through which the series lies that has an instance at a place; None where there is none."""
@@ -277,38 +323,24 @@ class PackedIndex:
         for extent in record.extents if record else []:
             if extent.pack_id != place.pack_id:
                 continue
-            ordinals = range(extent.first, extent.first + extent.instances)
-            first = self._first_known(t, extent.pack_id, ordinals)
-            last = self._first_known(t, extent.pack_id, reversed(ordinals))
-            if first and last and first.place[1] <= place.offset < last.place[1] + last.length:
-                return first.place[1], last.place[1] + last.length
-        return None
-
-    def _first_known(self, t: Transaction, pack_id: int, ordinals: Iterable[int]) -> Located | None:
-        for ordinal in ordinals:
-            value = t.get("instances", _ORDINAL.pack(pack_id, ordinal))
-            if value is not None:
-                return self._located(t, pack_id, value)
+            first = next(self._chunks(t, extent), None)
+            last = self.chunk(t, Place(extent.pack_id, extent.first + extent.instances - 1))
+            if first and last and (begin := first.row(0).offset) <= place.offset < (end := last[1].row(-1).end):
+                return begin, end
         return None
 
     def rows(self, t: Transaction, extent: Extent) -> list[dict[str, Any]]:
-        """Instance level query attributes of an extent, one for each ordinal."""
-        return self._rows(t, extent)[1]
-
-    def _rows(self, t: Transaction, extent: Extent) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, dict[str, Any]]]:
-        value = t.get("rows", _ORDINAL.pack(extent.pack_id, extent.first))
-        if value is None:
-            return {}, [{}] * extent.instances, {}
-        base, rows, others = loads(zlib.decompress(value))
-        return base, rows, others
+        """Instance level query attributes of an extent, one for each ordinal; those that are alike are one object."""
+        return self._rows(t, extent, INSTANCE_LEVEL)
 
     def said(self, t: Transaction, extent: Extent) -> list[dict[str, Any]]:
         """What each instance of an extent says of its series, study and patient, one for each ordinal; equal ones are one object."""
-        base, rows, others = self._rows(t, extent)
-        out = [base] * len(rows)
-        for line, different in others.items():
-            out[int(line)] = laid_over(base, different)
-        return out
+        return self._rows(t, extent, SERIES_LEVEL)
+
+    @staticmethod
+    def _rows(t: Transaction, extent: Extent, tags: frozenset[str]) -> list[dict[str, Any]]:
+        value = t.get("rows", ORDINAL.pack(extent.pack_id, extent.first))
+        return [{}] * extent.instances if value is None else unpack_rows(value, tags)
 
     # --- series and studies
 
@@ -316,7 +348,7 @@ class PackedIndex:
         value = t.get("series", key.to_bytes())
         if value is None:
             return None
-        row = loads(value)
+        row = unpack_json(value)
         return SeriesRecord(
             key, row["attributes"], [Extent(*e) for e in row["extents"]], row["instances"], row["sop_classes"], row["first"]
         )
@@ -329,7 +361,7 @@ class PackedIndex:
         value = t.get("studies", study_instance_uid.encode())
         if value is None:
             return None
-        row = loads(value)
+        row = unpack_json(value)
         return StudyRecord(study_instance_uid, row["attributes"], row["series"])
 
     def studies_of_series(self, t: Transaction, series_instance_uid: str) -> list[str]:
@@ -339,7 +371,7 @@ class PackedIndex:
 
     def counts(self, t: Transaction) -> dict[str, int]:
         """Of packs, studies, series and revisions of instances."""
-        return {"packs": t.count("packs"), "studies": t.count("studies"), "series": t.count("series"), "instances": t.count("instances")}
+        return {"packs": t.count("packs"), "studies": t.count("studies"), "series": t.count("series"), "instances": t.count("uids")}
 
     def bytes_packed(self, t: Transaction) -> int:
         """Length of all packs together."""
@@ -347,33 +379,14 @@ class PackedIndex:
         return int(_NUMBER.unpack(value)[0]) if value else 0
 
 
-def laid_over(base: dict[str, Any], different: dict[str, Any]) -> dict[str, Any]:
-    """`base` itself where nothing differs; None takes an attribute away."""
-    return {tag: value for tag, value in {**base, **different}.items() if value is not None} if different else base
-
-
 def name_key(node: str, sequence: int) -> bytes:
     return node.encode() + b"\0" + _NUMBER.pack(sequence)
 
 
-def pack_instance(located: Located, codes: tuple[int, int, int, int]) -> bytes:
-    """Value of `instances`; codes are of node, series, SOP class and transfer syntax."""
-    assert isinstance(located.place, PackPlace)
-    uid = located.sop_instance_uid.encode()
-    node, series, sop_class, syntax = codes
-    fixed = _INSTANCE.pack(
-        located.place.offset,
-        located.length,
-        located.data_set_offset,
-        located.crc,
-        located.revision.sequence,
-        located.received_us,
-        node,
-        series,
-        sop_class,
-        syntax,
-        located.further,
-        len(uid),
-        bytes.fromhex(located.digest[:DIGEST_CHARACTERS]),
-    )
-    return fixed + uid + (dumps(located.pixels) if located.pixels else b"")
+def uid_entry(sop_instance_uid: str, place: Place) -> tuple[bytes, bytes]:
+    """Key and value of table `uids`. The instance itself proves the value: it has a UID of this hash, or the value is wrong.
+
+    UIDs that differ in their end alone have one key, so that those of a series lie together and a pack changes few pages.
+    """
+    bucket, found = hash_uid(sop_instance_uid[:-_ENDING]), hash_uid(sop_instance_uid)
+    return bucket[:_BUCKET_BYTES], found[:_HASH_BYTES] + _PLACE.pack(*place)

@@ -1,12 +1,15 @@
 """Writing what a pack holds into the index: one synced transaction for each pack, the same from a fresh pack and from its tail."""
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from archive.dicom.json import dumps
+from archive.index.chunk import pack_chunk
+from archive.index.chunk_writer import ChunkWriter
 from archive.index.environment import Transaction
-from archive.index.located import DIGEST_CHARACTERS, Located, PackPlace, SeriesKey, hash_uid
-from archive.index.packed import Extent, PackedIndex, PackInfo, name_key, pack_instance
+from archive.index.located import Located, SeriesKey, hash_uid
+from archive.index.packed import BLOCKS_OF_A_PART, Extent, PackedIndex, PackInfo, Place, name_key, uid_entry
 from archive.index.series_writer import SeriesWriter
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Revision
 from archive.pack.naming import PackName
@@ -15,7 +18,7 @@ from archive.pack.segment import now_us
 
 _ID = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
-_ORDINAL = struct.Struct(">II")
+_PART = struct.Struct(">IH")
 _LIVE = struct.Struct(">QQ")
 _SUPERSEDED = struct.Struct(">QI")
 
@@ -48,9 +51,10 @@ class PackedWriter:
             "created_us": header["created_us"],
             "held": sum(d.length for d in descriptors),
         }
-        t.put("packs", _ID.pack(pack_id), dumps(row))
+        t.append("packs", _ID.pack(pack_id), dumps(row))
         t.put("names", name_key(name.node, name.sequence), _ID.pack(pack_id))
-        t.put("blocks", _ID.pack(pack_id), struct.pack(f"<{len(tail.block_crcs)}I", *tail.block_crcs))
+        for part, crcs in _parts(tail.block_crcs):
+            t.append("blocks", _PART.pack(pack_id, part), struct.pack(f"<{len(crcs)}I", *crcs))
         superseded = self._supersede(t, name, pack_id, header["supersedes"])
         series = SeriesWriter(self._index, t)
         for deletion in tail.deletions:
@@ -81,8 +85,10 @@ class PackedWriter:
             since, by = _SUPERSEDED.unpack(value)
             if by == info.pack_id:
                 t.put("superseded", other, _SUPERSEDED.pack(since, successor))
-        for table in ("packs", "blocks", "live", "superseded"):
+        for table in ("packs", "live", "superseded"):
             t.delete(table, key)
+        for part, _ in list(t.scan("blocks", key)):
+            t.delete("blocks", part)
         t.delete("names", name_key(info.name.node, info.name.sequence))
         self._count_bytes(t, -info.length)
         self._change(t, {"kind": "gone", "pack": str(info.name)})
@@ -105,7 +111,7 @@ class PackedWriter:
 
     def _change(self, t: Transaction, change: dict[str, Any]) -> None:
         last = t.last_key("changes")
-        t.put("changes", _NUMBER.pack(_NUMBER.unpack(last)[0] + 1 if last else 1), dumps(change))
+        t.append("changes", _NUMBER.pack(_NUMBER.unpack(last)[0] + 1 if last else 1), dumps(change))
 
     def _count_bytes(self, t: Transaction, more: int) -> None:
         t.put("meta", b"bytes", _NUMBER.pack(self._index.bytes_packed(t) + more))
@@ -142,40 +148,40 @@ class PackedWriter:
 
     def _add_instances(self, t: Transaction, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter) -> None:
         key = SeriesKey(row.study_instance_uid, row.series_instance_uid)
-        codes_of: dict[str, int] = {}
-
-        def code(text: str) -> int:
-            found = codes_of.get(text)
-            if found is None:
-                found = codes_of[text] = self._code(t, text)
-            return found
-
-        of_series = code(key.to_bytes().decode())
+        chunks = ChunkWriter(t, pack_id, key, self._code)
         taken: dict[int, InstanceDescriptor] = {}
         anything_deleted = t.count("deletions") > 0
         for number, (offset, d) in enumerate(row.instances):
             if anything_deleted and self._index.is_revision_deleted(t, d.revision):
                 continue
-            others = self._index.find_places(t, d.sop_instance_uid)
-            old = next((o for o in others if o[1].revision == d.revision), None)
-            if old is not None:
-                if old[1].place[0] not in superseded:
-                    continue
-                self._remove(t, *old)
-            located = _located(d, PackPlace(pack_id, offset), further=len(others) > (old is not None))
-            codes = (code(d.revision.node), of_series, code(d.sop_class_uid), code(d.transfer_syntax_uid))
-            place = _ORDINAL.pack(pack_id, row.first + number)
-            t.put("instances", place, pack_instance(located, codes))
-            t.add("uids", hash_uid(d.sop_instance_uid), place)
+            further = False
+            if d.sop_instance_uid in chunks.waiting or self._index.places(t, d.sop_instance_uid):
+                chunks.flush()
+                others = self._index.find_places(t, d.sop_instance_uid)
+                old = next((o for o in others if o[1].revision == d.revision), None)
+                if old is not None:
+                    if old[1].place[0] not in superseded:
+                        continue
+                    self._remove(t, *old)
+                further = len(others) > (old is not None)
+            chunks.add(row.first + number, offset, d, further=further)
             taken[number] = d
+        chunks.flush()
         self._count_live(t, pack_id, len(taken), sum(d.length for d in taken.values()))
         if taken:
             extent = Extent(pack_id, row.first, len(row.instances), row.metadata_offset, row.metadata_length, row.metadata_crc)
             series.add(key, extent, [d for _, d in row.instances], taken)
 
-    def _remove(self, t: Transaction, place: bytes, located: Located) -> None:
-        t.delete("instances", place)
-        t.remove("uids", hash_uid(located.sop_instance_uid), place)
+    def _remove(self, t: Transaction, place: Place, located: Located) -> None:
+        found = self._index.chunk(t, place)
+        assert found is not None  # It was just found there.
+        key, chunk = found
+        rows = [row for row in chunk if row.ordinal != place.ordinal]
+        if rows:
+            t.put("instances", key, pack_chunk(chunk.series, rows))
+        else:
+            t.delete("instances", key)
+        t.remove("uids", *uid_entry(located.sop_instance_uid, place))
         self._count_live(t, located.place[0], -1, -located.length)
 
     def _delete(self, t: Transaction, deletion: Deletion, series: SeriesWriter) -> None:
@@ -188,20 +194,6 @@ class PackedWriter:
                     series.touch(located.series_key)
 
 
-def _located(d: InstanceDescriptor, place: PackPlace, further: bool) -> Located:
-    return Located(
-        d.study_instance_uid,
-        d.series_instance_uid,
-        d.sop_instance_uid,
-        d.sop_class_uid,
-        d.transfer_syntax_uid,
-        d.length,
-        d.data_set_offset,
-        d.crc,
-        d.digest[:DIGEST_CHARACTERS],
-        d.revision,
-        d.received_us,
-        further,
-        d.pixels,
-        place,
-    )
+def _parts(block_crcs: list[int]) -> Iterator[tuple[int, list[int]]]:
+    for part, start in enumerate(range(0, len(block_crcs), BLOCKS_OF_A_PART)):
+        yield part, block_crcs[start : start + BLOCKS_OF_A_PART]

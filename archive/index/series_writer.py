@@ -5,29 +5,17 @@ study, what the series says whose first instance came first, and later series ad
 packs come into the index, nor into which packs the instances were put.
 """
 
-import struct
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from archive.dicom.attributes import INSTANCE_ATTRIBUTES, PATIENT_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
-from archive.dicom.json import dumps
+from archive.index.attribute_rows import SERIES_LEVEL, STUDY_LEVEL, only, pack_json, pack_rows, unpack_rows
 from archive.index.environment import Transaction
 from archive.index.located import SeriesKey, in_order_of_arrival
-from archive.index.packed import Extent, PackedIndex, SeriesRecord, laid_over
+from archive.index.packed import ORDINAL, Extent, PackedIndex, SeriesRecord
 from archive.index.terms import terms_of
 from archive.pack.descriptor import InstanceDescriptor, Revision
 
-_ORDINAL = struct.Struct(">II")
-STUDY_LEVEL = frozenset(PATIENT_ATTRIBUTES + STUDY_ATTRIBUTES)
-SERIES_LEVEL = STUDY_LEVEL | frozenset(SERIES_ATTRIBUTES)
-INSTANCE_LEVEL = frozenset(INSTANCE_ATTRIBUTES)
-_SERIES_TAGS, _INSTANCE_TAGS = sorted(SERIES_LEVEL), sorted(INSTANCE_LEVEL)
 MODALITY, MODALITIES_IN_STUDY = "00080060", "00080061"
-
-
-def only(attributes: dict[str, Any], tags: frozenset[str]) -> dict[str, Any]:
-    return {tag: value for tag, value in attributes.items() if tag in tags}
 
 
 class Said(NamedTuple):
@@ -60,16 +48,11 @@ class SeriesWriter:
     def add(self, key: SeriesKey, extent: Extent, all_of_it: list[InstanceDescriptor], taken: Mapping[int, InstanceDescriptor]) -> None:
         """One more extent; `taken` are the instances of it that are found there, by line."""
         extents = self.touch(key)
-        base = only(all_of_it[0].attributes, SERIES_LEVEL)
-        differences = [_difference(base, d.attributes) for d in all_of_it]
-        others = {str(line): difference for line, difference in enumerate(differences) if difference}
-        rows = [{tag: d.attributes[tag] for tag in _INSTANCE_TAGS if tag in d.attributes} for d in all_of_it]
-        self._t.put("rows", _ORDINAL.pack(extent.pack_id, extent.first), zlib.compress(dumps([base, rows, others]), 6))
+        rows = pack_rows([d.attributes for d in all_of_it])
+        self._t.append("rows", ORDINAL.pack(extent.pack_id, extent.first), rows)
         if not extents:
-            self._new[key] = [
-                Said(d.revision, d.received_us, d.sop_instance_uid, d.sop_class_uid, laid_over(base, differences[line]))
-                for line, d in taken.items()
-            ]
+            said = unpack_rows(rows, SERIES_LEVEL)
+            self._new[key] = [Said(d.revision, d.received_us, d.sop_instance_uid, d.sop_class_uid, said[n]) for n, d in taken.items()]
         extents.append(extent)
 
     def settle(self) -> None:
@@ -86,7 +69,7 @@ class SeriesWriter:
             found = said_in(self._index, self._t, extent)
             if not found:
                 extents.remove(extent)
-                self._t.delete("rows", _ORDINAL.pack(extent.pack_id, extent.first))
+                self._t.delete("rows", ORDINAL.pack(extent.pack_id, extent.first))
             out += found
         return out
 
@@ -96,7 +79,7 @@ class SeriesWriter:
             t.delete("series", key.to_bytes())
             t.delete("series_studies", other_way)
             return
-        t.put("series", key.to_bytes(), dumps(series_row(extents, said)))
+        t.put("series", key.to_bytes(), pack_json(series_row(extents, said)))
         t.put("series_studies", other_way, b"")
 
     def _settle_study(self, study_instance_uid: str, touched: list[str]) -> None:
@@ -110,7 +93,7 @@ class SeriesWriter:
             t.delete("studies", key)
         else:
             row = study_row(series)
-            t.put("studies", key, dumps(row))
+            t.put("studies", key, pack_json(row))
             now = set(terms_of(row["attributes"], study_instance_uid))
             for term in now - terms:
                 t.put("terms", term, b"")
@@ -162,8 +145,3 @@ def study_says(series: list[SeriesRecord]) -> dict[str, Any]:
     modalities = {m for s in series for m in s.attributes.get(MODALITY, {}).get("Value", [])}
     out[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": sorted(str(m) for m in modalities if m is not None)}
     return out
-
-
-def _difference(base: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
-    """What to lay over `base` to have those of series level and above; None takes an attribute away."""
-    return {tag: attributes.get(tag) for tag in _SERIES_TAGS if base.get(tag) != attributes.get(tag)}

@@ -1,4 +1,5 @@
-"""rebuild-index over synthetic packs: how many instances a minute, in how much memory, and how many bytes of index an instance takes.
+"""rebuild-index over synthetic packs: how many instances a minute, in how much memory, and how many bytes of index an instance takes; then
+how long a lookup takes in that index, and how long it takes to put one more pack into it.
 
 The packs are called synthetic: their tails are written by the pack writer from real headers (pydicom's CT_small.dcm and MR_small.dcm, with
 UIDs, numbers and positions of their own), each as large as its objects would be; where the pixels would lie the files have holes, since
@@ -16,9 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from random import Random, randrange
+from statistics import median
 from typing import Any
 
+import lmdb
 from pydicom.data import get_testdata_file
 
 from archive.config import Settings
@@ -29,11 +34,17 @@ from archive.dicom.metadata import METADATA_VERSION
 from archive.dicom.part10 import read_file_meta
 from archive.flow.home import Home
 from archive.flow.recovery import rebuild_index
+from archive.index.environment import Transaction
+from archive.index.located import SeriesKey
+from archive.index.packed import PackedIndex
+from archive.index.packed_writer import PackedWriter
 from archive.node.layout import make_layout
 from archive.pack.checksum import crc32
 from archive.pack.descriptor import InstanceDescriptor, Revision
 from archive.pack.naming import PackName
 from archive.pack.pack_writer import PackHeader, PackWriter, SeriesContent, compress, tail_of
+from archive.tier.directory import DirectoryTier
+from archive.tier.tails import read_pack_tail
 from scripts.bench.common import Missing, Report, parser_of, publish, run
 from scripts.bench.conditions import Conditions
 
@@ -43,6 +54,7 @@ SERIES_OF_A_STUDY = 3
 PACK_BYTES = 256 << 20
 LENGTHS = {"CT_small.dcm": 526_000, "MR_small.dcm": 137_000}
 PLANNED = 10**8
+LOOKUPS, LATER_PACKS, TABLES_TOLD = 2000, 20, 5
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,7 @@ def series_of(source: Source, number: int, first: int, count: int, received_us: 
     base |= {tag: {"vr": vr, "Value": [value]} for tag, (vr, value) in said.items()}
     out = []
     for line in range(count):
+        received_us += randrange(5_000, 40_000)
         uid = f"{uids[1]}.{line + 1}"
         attributes = base | {
             "00080018": {"vr": "UI", "Value": [uid]},
@@ -111,19 +124,19 @@ def series_of(source: Source, number: int, first: int, count: int, received_us: 
                 sop_instance_uid=uid,
                 digest=secrets.token_hex(32),
                 crc=secrets.randbits(32),
-                received_us=received_us + line * 1000,
+                received_us=received_us,
                 attributes=attributes,
             )
         )
     return out
 
 
-def packs(instances: int) -> Iterator[list[SeriesContent]]:
-    """Contents of packs, until there are so many instances."""
+def packs(instances: int, number: int = 0, made: int = 0) -> Iterator[list[SeriesContent]]:
+    """Contents of packs, from a series on, until there are so many instances."""
     sources = [source_of(name) for name in LENGTHS]
     metadata = compress(b"[" + dumps(sources[0].descriptor.attributes) * 20 + b"]")
     content: list[SeriesContent] = []
-    length = made = number = 0
+    length = 0
     while made < instances:
         source = sources[number % len(sources)]
         count = min(INSTANCES_OF_A_SERIES, instances - made)
@@ -155,6 +168,16 @@ def write_pack(folder: Path, sequence: int, content: list[SeriesContent]) -> Non
         file.write(tail)
 
 
+def write_packs(data: Path, instances: int) -> None:
+    """Those to be taken in, and some to be put into the index later."""
+    sequence = 0
+    for sequence, content in enumerate(packs(instances), start=1):
+        write_pack(data / "packs", sequence, content)
+    for number, content in enumerate(islice(packs(2 * PLANNED, PLANNED, instances), LATER_PACKS), start=sequence + 1):
+        write_pack(data / "later", number, content)
+    print(f"{sequence} packs of {instances} instances are written", file=sys.stderr)
+
+
 def settings_of(data: Path) -> Settings:
     return Settings.model_validate({"node": {"data": data, "name": NODE_NAME}})
 
@@ -168,8 +191,12 @@ def rebuild(data: Path) -> None:
     took, processor = time.monotonic() - started, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     anonymous = peak_anonymous_bytes()
-    with Home(settings) as home, home.index.packed.environment.reading() as t:
-        counts, size = home.index.packed.counts(t), home.index.packed.environment.size_bytes()
+    pages = pages_of(data / "index" / "packed")
+    with Home(settings) as home:
+        packed = home.index.packed
+        with packed.environment.reading() as t:
+            counts, size = packed.counts(t), packed.environment.size_bytes()
+        lookups, publishing = look_up(packed), publish_packs(packed, data / "later")
     print(
         dumps(
             {
@@ -178,6 +205,9 @@ def rebuild(data: Path) -> None:
                 "peak": peak,
                 "anonymous": anonymous,
                 "size": size,
+                "pages": pages,
+                "lookups": lookups,
+                "publishing": publishing,
                 "damaged": report.damaged,
                 **counts,
             }
@@ -189,6 +219,46 @@ def peak_anonymous_bytes() -> int:
     """Of this process now: the index is mapped, and its pages are the kernel's to take back."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+def look_up(packed: PackedIndex) -> list[float]:
+    """Seconds that each lookup of an instance took, its transaction included, of instances anywhere."""
+    with packed.environment.reading() as t:
+        found = [i for key in packed.series_keys(t, b"", 10**6) for i in uids_of(packed, t, key)]
+    out = []
+    for uid in Random(1).sample(found, min(LOOKUPS, len(found))):
+        began = time.perf_counter()
+        with packed.environment.reading() as t:
+            (one,) = packed.find(t, uid)
+        out.append(time.perf_counter() - began)
+        if one.sop_instance_uid != uid:
+            raise Missing(f"{uid} is looked up and {one.sop_instance_uid} found")
+    return sorted(out)
+
+
+def uids_of(packed: PackedIndex, t: Transaction, key: SeriesKey) -> list[str]:
+    """UIDs of a series as they were made."""
+    record = packed.series(t, key)
+    return [f"{key.series_instance_uid}.{line + 1}" for line in range(record.instances)] if record else []
+
+
+def publish_packs(packed: PackedIndex, folder: Path) -> list[float]:
+    """Seconds that each pack took to be put into the index, the synced commit included, as the packer does it."""
+    tier, writer, out = DirectoryTier(folder), PackedWriter(packed), []
+    for entry in tier.list_packs(NODE_NAME):
+        tail = read_pack_tail(tier, entry.name)
+        began = time.perf_counter()
+        with packed.environment.writing() as t:
+            writer.add_pack(t, entry.name, tail)
+        out.append(time.perf_counter() - began)
+    return sorted(out)
+
+
+def pages_of(folder: Path) -> dict[str, int]:
+    """Bytes of each table's pages."""
+    with lmdb.open(str(folder), readonly=True, lock=False, max_dbs=64) as environment, environment.begin() as t:
+        stats = {bytes(key).decode(): t.stat(environment.open_db(bytes(key), txn=t, create=False)) for key, _ in t.cursor()}
+    return {name: s["psize"] * (s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) for name, s in stats.items()}
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -203,6 +273,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = parser_of(__doc__ or "")
     parser.add_argument("--instances", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--packs", type=Path, metavar="DIR", help="make the packs there and leave them, or take those of an earlier run")
     parser.add_argument("--rebuild", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.rebuild:
@@ -211,10 +282,9 @@ def main(arguments: Sequence[str]) -> None:
     shape = f"{options.instances:,} instances in synthetic packs, {INSTANCES_OF_A_SERIES} a series, {SERIES_OF_A_STUDY} series a study"
     conditions = Conditions("rebuild_index", shape, options.patience)
     with tempfile.TemporaryDirectory(dir=options.work, prefix="rebuild-") as work:
-        data = Path(work) / "data"
-        for sequence, content in enumerate(packs(options.instances), start=1):
-            write_pack(data / "packs", sequence, content)
-        print(f"{sequence} packs of {options.instances} instances are written", file=sys.stderr)
+        data = options.packs or Path(work) / "data"
+        if not (data / "packs").exists():
+            write_packs(data, options.instances)
         rounds = [measure(data) for _ in range(options.rounds)]
     if any(r["instances"] != options.instances or r["damaged"] for r in rounds):
         raise Missing(f"the index is not whole: {rounds}")
@@ -225,12 +295,17 @@ def report_of(rounds: list[dict[str, Any]], instances: int, conditions: Conditio
     best = min(rounds, key=lambda r: r["seconds"])
     rate = instances / best["seconds"] * 60
     each = best["size"] / instances
+    largest = sorted(best["pages"].items(), key=lambda item: -item[1])
     lines = [
         ["instances a minute", f"{rate:,.0f}"],
         ["microseconds of processor an instance", f"{best['processor'] / instances * 1e6:.1f}"],
         ["peak of memory, mapped index included", f"{best['peak'] / 2**20:,.0f} MiB"],
         ["memory of its own at the end", f"{best['anonymous'] / 2**20:,.0f} MiB"],
         ["bytes of index an instance", f"{each:.1f}"],
+        *([f"of them table `{name}`", f"{size / instances:.1f}"] for name, size in largest[:TABLES_TOLD]),
+        ["a lookup by SOP Instance UID, median", f"{median(best['lookups']) * 1e6:.0f} us"],
+        ["99 of 100 lookups, at most", f"{best['lookups'][len(best['lookups']) * 99 // 100] * 1e6:.0f} us"],
+        ["one more pack into the index, synced, median", f"{median(best['publishing']) * 1e3:.1f} ms"],
         [f"computed for {PLANNED:,}: index", f"{each * PLANNED / 2**30:.1f} GiB"],
         [f"computed for {PLANNED:,}: time", f"{PLANNED / rate / 60:.1f} h"],
     ]

@@ -4,6 +4,7 @@ import re
 import struct
 
 from archive.index.terms import term_key
+from archive.pack.checksum import digest_of
 from tests.damage.ways import (
     BIG,
     SERIES,
@@ -24,6 +25,7 @@ from tests.damage.ways import (
     grow_pack,
     invented,
     middle_of,
+    misnamed,
     pack_of_another_node,
     pack_of_one_number,
     replace_in,
@@ -150,9 +152,12 @@ DAMAGES = {
         lambda place: torn_record(place), [r"unreferenced journal segment \d+ at \d+: \d+ bytes belong to no whole record"], []
     ),
     "index: packed value": Damage(
-        flip_index("packed", SMALL[1].sop_instance_uid.encode() + b'{"tag'),
-        [r"damage index table instances: .*does not match its CRC", r"damage index of pack \S*/000000000001-\S+: .*does not match its CRC"],
-        SMALL[1:2],
+        flip_index("packed", bytes.fromhex(digest_of(SMALL[1].data_set)[:32])),
+        [
+            rf"damage index {part}: .*a value of table 'instances' does not match its CRC"
+            for part in ("table instances", r"of pack \S*/000000000001-\S+", "of studies")
+        ],
+        [BIG, *SMALL],
     ),
     "index: value of a pack": Damage(
         flip_index("packed", f'"name":"{NAME}/000000000/000000000001'.encode()),
@@ -161,13 +166,21 @@ DAMAGES = {
     ),
     "index: pending value": Damage(
         flip_index("pending", b'"sop_instance_uid":"' + WAITING[1].sop_instance_uid.encode()),
-        [r"damage index table records: .*does not match its CRC", r"damage index of the journal: .*does not match its CRC"],
+        [
+            rf"damage index {part}: .*a value of table 'records' does not match its CRC"
+            for part in ("table records", "of the journal", "of studies")
+        ],
         WAITING[1:2],
     ),
     "index: a stale place": Damage(
         change_packed(stale_offset), [rf"damage instance {SMALL[0].sop_instance_uid}: the index is stale"], SMALL[:1]
     ),
     "index: a stale digest": Damage(change_packed(stale_digest), [rf"damage instance {SMALL[0].sop_instance_uid}: the index is stale"], []),
+    "index: an instance under the UID of another": Damage(
+        change_packed(misnamed),
+        [r"damage index of pack \S*/000000000001-\S+: the index has instance \d of pack 1 under another UID"],
+        SMALL[:1],
+    ),
     "index: a forgotten instance": Damage(
         change_packed(forgotten),
         [
@@ -235,7 +248,7 @@ DAMAGES = {
         [],
     ),
     "index: rows of other instances": Damage(
-        change_packed(lambda t: change_rows(t, b'"Value":[2]', b'"Value":[7]')),
+        change_packed(lambda t: change_rows(t, b'"values":[0,1,2,', b'"values":[0,1,7,')),
         [r"damage series 1.2.1.1: what the index has for searches of its instances is not what"],
         [],
     ),
@@ -247,6 +260,11 @@ DAMAGES = {
     "index: a stale extent": Damage(
         change_packed(lambda t: replace_in(t, "series", SERIES, b'"extents":[[1,0,4,', b'"extents":[[1,0,3,')),
         [r"damage series 1.2.1.1: its instances in the index are not", r"damage series 1.2.1.1: the index is stale about its extent"],
+        [],
+    ),
+    "index: block CRCs of no pack": Damage(
+        change_packed(lambda t: t.put("blocks", struct.pack(">IH", 9, 0), bytes(4))),
+        [r"damage index table blocks: has 3 entries, should have 2"],
         [],
     ),
     "index: too few block CRCs": Damage(change_packed(fewer_blocks), [FIRST + r"blocks \[2\]", *shares(BIG, *SMALL)], [BIG, *SMALL]),

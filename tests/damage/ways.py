@@ -3,16 +3,18 @@
 import re
 import shutil
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from archive.dicom.json import dumps, loads
 from archive.flow.home import Home
+from archive.index.attribute_rows import pack_json, unpack_json
+from archive.index.chunk import Chunk, InstanceRow, pack_chunk
 from archive.index.environment import Transaction
-from archive.index.located import hash_uid
-from archive.index.packed import _INSTANCE, _ORDINAL
+from archive.index.packed import ORDINAL, PackedIndex, uid_entry
+from archive.index.packed import Place as InstancePlace
 from archive.pack.frame import HEADER_BYTES, RECORD_MAGIC
 from archive.pack.locator import LOCATOR_BYTES, Locator
 from archive.pack.naming import PackName
@@ -173,45 +175,69 @@ def change_packed(change: Callable[[Transaction], None]) -> Callable[[Place], No
     return do
 
 
-def row_of(t: Transaction, one: Object) -> tuple[bytes, bytes]:
-    (key,) = t.get_all("uids", hash_uid(one.sop_instance_uid))
-    value = t.get("instances", key)
-    assert value is not None
-    return key, value
+def change_rows_of(t: Transaction, one: Object, change: Callable[[list[InstanceRow], int], None]) -> None:
+    """Change the instances of a chunk; told is also which of them is the one."""
+    (place,) = PackedIndex.places(t, one.sop_instance_uid)
+    found = t.get_last("instances", ORDINAL.pack(*place))
+    assert found is not None
+    chunk = Chunk(found[1])
+    rows = list(chunk)
+    change(rows, next(n for n, row in enumerate(rows) if row.sop_instance_uid == one.sop_instance_uid))
+    t.put("instances", found[0], pack_chunk(chunk.series, rows))
 
 
 def stale_offset(t: Transaction) -> None:
     """The place of one is given for another."""
-    key, value = row_of(t, SMALL[0])
-    _, other = row_of(t, SMALL[1])
-    t.put("instances", key, other[:8] + value[8:])
+
+    def change(rows: list[InstanceRow], line: int) -> None:
+        other = next(row for row in rows if row.sop_instance_uid == SMALL[1].sop_instance_uid)
+        rows[line] = rows[line]._replace(offset=other.offset)
+
+    change_rows_of(t, SMALL[0], change)
 
 
 def stale_digest(t: Transaction) -> None:
     """It still says the right place: what it says of the content is wrong."""
-    key, value = row_of(t, SMALL[0])
-    t.put("instances", key, value[: _INSTANCE.size - 16] + bytes(16) + value[_INSTANCE.size :])
+
+    def change(rows: list[InstanceRow], line: int) -> None:
+        rows[line] = rows[line]._replace(digest=bytes(16))
+
+    change_rows_of(t, SMALL[0], change)
 
 
 def forgotten(t: Transaction) -> None:
-    key, _ = row_of(t, SMALL[0])
-    t.remove("uids", hash_uid(SMALL[0].sop_instance_uid), key)
-    t.delete("instances", key)
+    def change(rows: list[InstanceRow], line: int) -> None:
+        t.remove("uids", *uid_entry(SMALL[0].sop_instance_uid, InstancePlace(1, rows.pop(line).ordinal)))
+
+    change_rows_of(t, SMALL[0], change)
+
+
+def misnamed(t: Transaction) -> None:
+    """What stands under the UID of one leads to another."""
+    places = []
+
+    def change(rows: list[InstanceRow], line: int) -> None:
+        places.append(InstancePlace(1, rows[line].ordinal))
+
+    for one in SMALL[:2]:
+        change_rows_of(t, one, change)
+    t.remove("uids", *uid_entry(SMALL[0].sop_instance_uid, places[0]))
+    t.add("uids", *uid_entry(SMALL[0].sop_instance_uid, places[1]))
 
 
 def invented(t: Transaction) -> None:
     """A row of an instance that the pack does not hold."""
-    key, value = row_of(t, SMALL[2])
-    fields = list(_INSTANCE.unpack_from(value))
-    fields[4] += 1000  # the sequence of its revision id
-    pack_id, ordinal = _ORDINAL.unpack(key)
-    t.put("instances", _ORDINAL.pack(pack_id, ordinal + 1), _INSTANCE.pack(*fields) + value[_INSTANCE.size :])
+
+    def change(rows: list[InstanceRow], line: int) -> None:
+        rows.append(rows[line]._replace(ordinal=rows[-1].ordinal + 1, sequence=rows[line].sequence + 1000))
+
+    change_rows_of(t, SMALL[2], change)
 
 
 def fewer_blocks(t: Transaction) -> None:
-    value = t.get("blocks", struct.pack(">I", 1))
+    value = t.get("blocks", struct.pack(">IH", 1, 0))
     assert value is not None
-    t.put("blocks", struct.pack(">I", 1), value[:-4])
+    t.put("blocks", struct.pack(">IH", 1, 0), value[:-4])
 
 
 SERIES = b"1.2.1\x001.2.1.1"
@@ -219,18 +245,15 @@ SERIES = b"1.2.1\x001.2.1.1"
 
 def replace_in(t: Transaction, table: str, key: bytes, old: bytes, new: bytes) -> None:
     value = t.get(table, key)
-    assert value is not None and old in value
-    t.put(table, key, value.replace(old, new))
+    assert value is not None
+    text = dumps(unpack_json(value))
+    assert old in text
+    t.put(table, key, pack_json(loads(text.replace(old, new))))
 
 
 def change_rows(t: Transaction, old: bytes, new: bytes) -> None:
     """A valid row, and not of these instances."""
-    key = _ORDINAL.pack(1, 0)
-    value = t.get("rows", key)
-    assert value is not None
-    content = zlib.decompress(value)
-    assert old in content
-    t.put("rows", key, zlib.compress(content.replace(old, new), 6))
+    replace_in(t, "rows", ORDINAL.pack(1, 0), old, new)
 
 
 def torn_record(place: Place) -> None:

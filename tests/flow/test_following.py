@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from archive.errors import Unavailable
+from archive.errors import Damaged, Unavailable
 from archive.flow.following import next_sequence
+from archive.flow.home import Home
 from archive.flow.recovery import rebuild_index, recover
+from archive.pack.naming import PackName
+from archive.pack.pack_reader import TailBytes
 from archive.tier.directory import DirectoryTier
-from archive.tier.tails import read_pack_tail
-from tests.flow.objects import living, make_object, pack_files, settings_of
+from archive.tier.protocol import Tier
+from archive.tier.tails import fetch_pack_tail, read_pack_tail
+from tests.flow.objects import NAME, living, make_object, pack_files, settings_of
 
 
 def test_a_damaged_last_pack_does_not_block_the_number_behind_it(data: Path) -> None:
@@ -77,6 +81,8 @@ def test_an_index_of_another_format_is_made_anew(data: Path) -> None:
         life.send(make_object(1, 1, 1))
         life.packer.pack_now()
     (data / "index" / "format").write_text("0\n")
+    with pytest.raises(Damaged, match="has format 0, .* run rebuild-index"):
+        Home(settings)
     assert recover(settings).packs_adopted == 1
     assert recover(settings).packs_adopted == 0
     with living(settings) as life:
@@ -95,3 +101,34 @@ def test_nothing_is_packed_into_a_folder_that_lost_its_disk(data: Path) -> None:
         (data / "elsewhere").rename(data / "packs")
         life.packer.pack_now()
         life.assert_served([make_object(1, 1, 1), make_object(1, 1, 2)])
+
+
+@pytest.mark.parametrize("ahead", [1, 100])
+def test_tails_are_taken_in_whether_they_are_read_ahead_or_not(data: Path, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pack is gone by the time it is read, one is damaged: the others are taken in, in order."""
+    monkeypatch.setattr("archive.flow.following.TAILS_AHEAD", ahead)
+    objects = [make_object(number, 1, 1) for number in range(1, 7)]
+    with living(settings_of(data)) as life:
+        for one in objects:
+            life.send(one)
+            life.packer.pack_now()
+    damaged, gone = pack_files(data)[1], pack_files(data)[3]
+    damaged.chmod(0o640)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    read_ahead = threading.Event()
+
+    def vanishing(tier: Tier, name: PackName) -> TailBytes:
+        if threading.current_thread() is not threading.main_thread():
+            read_ahead.set()
+        if name.sequence == 4:
+            gone.unlink(missing_ok=True)
+        return fetch_pack_tail(tier, name)
+
+    monkeypatch.setattr("archive.flow.following.fetch_pack_tail", vanishing)
+    report = rebuild_index(settings_of(data))
+    assert read_ahead.is_set() == (ahead == 1)
+    assert report.packs_adopted == 4
+    (text,) = report.damaged
+    assert text.startswith(f"pack {NAME}/000000000/000000000002-")
+    with living(settings_of(data)) as life:
+        life.assert_served([one for number, one in enumerate(objects) if number not in (1, 3)])

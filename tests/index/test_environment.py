@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 from archive.errors import Damaged, Exhausted
-from archive.index.environment import Environment
+from archive.index.environment import Environment, Transaction
 from tests.kit import ROOT
 from tests.pack.build import flipped
 
@@ -31,6 +31,10 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 def dump(environment: Environment, table: str = "plain") -> dict[bytes, bytes]:
     with environment.reading() as t:
         return dict(t.scan(table))
+
+
+def dump_of(t: Transaction) -> dict[bytes, bytes]:
+    return dict(t.scan("plain"))
 
 
 # --- keys and values
@@ -86,6 +90,39 @@ def test_scans(environment: Environment) -> None:
         assert t.keys_before("plain", b"b", b"b9", 2) == [b"b3", b"b2"]
         assert t.keys_before("plain", b"c", b"d", 5) == [b"c"]
         assert t.keys_before("plain", b"b", b"a", 5) == []
+
+
+def test_what_is_appended_out_of_order_lies_in_order(environment: Environment) -> None:
+    with environment.writing() as t:
+        for key in (b"b", b"d", b"a", b"c", b"d", b"e"):
+            t.append("plain", key, key * len(dump_of(t)))
+    assert list(dump(environment).items()) == [(b"a", b"aa"), (b"b", b""), (b"c", b"ccc"), (b"d", b"dddd"), (b"e", b"eeee")]
+
+
+def test_the_last_key_up_to_another(environment: Environment) -> None:
+    with environment.writing() as t:
+        assert t.get_last("plain", b"x") is None
+        for key in (b"b", b"d"):
+            t.put("plain", key, b"of " + key)
+        found = {key: t.get_last("plain", key) for key in (b"a", b"b", b"c", b"d", b"e")}
+    b, d = (b"b", b"of b"), (b"d", b"of d")
+    assert found == {b"a": None, b"b": b, b"c": b, b"d": d, b"e": d}
+
+
+def test_values_of_a_bare_table_are_found_by_what_they_begin_with(tmp_path: Path) -> None:
+    bare = Environment(tmp_path / "bare", TABLES, 64 * MIB, synced=False, bare=frozenset({"several"}))
+    values = [b"%02d%02d" % (n // 10, n) for n in range(1, 1000 // 11)]
+    with bare.writing() as t:
+        assert t.get_from("several", b"k", b"0000", b"00") == []
+        t.add_all("several", [(key, value) for value in reversed(values) for key in (b"j", b"k")])
+        t.add_all("several", [(b"k", values[0])])
+    with bare.reading() as t:
+        for begin in (b"00", b"05", b"08", b"09", b"99"):
+            assert t.get_from("several", b"k", begin + b"\0\0", begin) == [v for v in values if v.startswith(begin)]
+        assert t.get_from("several", b"l", b"00\0\0", b"00") == []
+        assert t.get_all("several", b"k") == values
+        assert t.count("several") == 2 * len(values)
+    bare.close()
 
 
 def test_a_transaction_that_fails_changes_nothing(environment: Environment) -> None:

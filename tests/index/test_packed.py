@@ -295,14 +295,14 @@ def test_one_of_two_revisions_is_deleted(packed: PackedIndex) -> None:
 def test_a_flipped_bit_in_an_instance_is_damage(packed: PackedIndex) -> None:
     made = make_instance(1)
     add(packed, make_pack([made]))
-    uid = made.descriptor.sop_instance_uid.encode()
+    digest = bytes.fromhex(made.descriptor.digest[:32])
     file = packed.environment.folder / "data.mdb"
     packed.environment.close()
     data = file.read_bytes()
-    at = data.index(uid)
+    at = data.index(digest)
     while at >= 0:
-        file.write_bytes(flipped(file.read_bytes(), at - 40))
-        at = data.find(uid, at + 1)
+        file.write_bytes(flipped(file.read_bytes(), at - 10))
+        at = data.find(digest, at + 1)
     again = PackedIndex(packed.environment.folder, 64 << 20)
     with pytest.raises(Damaged, match="run rebuild-index"):
         find(again, made)

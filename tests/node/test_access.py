@@ -11,7 +11,7 @@ from archive.config import Settings, load_settings
 from archive.disk import LOCAL_DISK
 from archive.errors import Damaged, Locked, Unavailable
 from archive.flow.home import sole_writer
-from archive.flow.recovery import INDEX_FORMAT
+from archive.index.index import INDEX_FORMAT
 from archive.node import access, asking
 from archive.node.access import alone, home_alone, home_as_guest, reading_home, recover
 from archive.node.asking import node_runs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.flow.recovery import INDEX_FORMAT
+from archive.index.index import INDEX_FORMAT
 from tests.kit import PROGRAM, Node, free_port
 
 StartNode = Callable[..., Node]
