@@ -4,6 +4,7 @@ import logging
 import threading
 
 from archive.errors import ArchiveError
+from archive.flow.giving_way import GivingWay
 from archive.flow.home import Home
 
 logger = logging.getLogger(__name__)
@@ -48,4 +49,6 @@ class Spares:
         if self._home.waiting()[1] * 8 < limits.segment_bytes:
             return False
         room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
-        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare()
+        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(
+            GivingWay(self._home.index.pending.environment)
+        )

@@ -25,7 +25,7 @@ from archive.pack.frame import PAGE_BYTES
 from archive.pack.held import HeldSegments
 from archive.pack.segment import LargeRecord, Segment
 
-ZEROS_BYTES = 1 << 20
+ZEROS_BYTES = 4 << 20
 _COUNTERS = struct.Struct("<QQ")
 _NAME = re.compile(r"^(\d{12})(?:\.([A-Za-z0-9-]+))?\.seg$")
 _PART = re.compile(r"^\d{12}\.([A-Za-z0-9-]+)\.part$")
@@ -226,10 +226,15 @@ class Journal:
             self.disk.close(fd)
         return None
 
-    def make_spare(self) -> bool:
+    def make_spare(self, between: Callable[[], None] = lambda: None) -> bool:
         """One more spare, unless there are enough; its blocks are written, not only reserved.
 
         Syncing a record into blocks that were only reserved costs a commit of the file system's own journal each time.
+
+        Parameters
+        ----------
+        between : callable
+            Called between pieces of it, each of them synced, so that no record waits for the disk behind all of them.
         """
         if len(self.disk.list_folder(self._spare)) >= self._spare_max:
             return False
@@ -241,7 +246,8 @@ class Journal:
             zeros = bytes(min(ZEROS_BYTES, self._segment_bytes))
             for offset in range(0, self._segment_bytes, len(zeros)):
                 self.disk.write(fd, [zeros[: self._segment_bytes - offset]], offset)
-            self.disk.sync(fd)
+                self.disk.sync(fd)
+                between()
             self.disk.rename(part, self._spare / f"{number:012d}.seg")
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

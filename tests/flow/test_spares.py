@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,10 +51,10 @@ def test_they_are_made_until_stopped_and_after_any_error(
     make, full = life.home.journal.make_spare, Exhausted("the disk is full")
     failures = iter([full, full, OSError("broken"), ValueError("a defect")])
 
-    def fail_first() -> bool:
+    def fail_first(between: Callable[[], None]) -> bool:
         for failure in failures:
             raise failure
-        return make()
+        return make(between)
 
     monkeypatch.setattr(life.home.journal, "make_spare", fail_first)
     stop = threading.Event()

@@ -324,6 +324,19 @@ def test_spares_are_made_ahead_up_to_a_bound_and_used(open_journal: Open) -> Non
     assert names(journal)["spare"] == made[1:]
 
 
+def test_a_spare_is_synced_piece_by_piece_with_room_for_others_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archive.pack.journal.ZEROS_BYTES", SEGMENT_BYTES // 2)
+    disk = RecordingDisk()
+    journal = Journal(tmp_path / "journal", NODE, "a", SEGMENT_BYTES, disk=disk)
+    disk.calls.clear()
+    journal.make_spare(lambda: disk.calls.append("between"))
+    assert [call.split()[0] for call in disk.calls if call.endswith(".part") or call == "between"] == [
+        "create",
+        *("write", "sync", "between") * 2,
+    ]
+    journal.close()
+
+
 def test_a_spare_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     class Full(Disk):
         def sync(self, fd: int) -> None:
