@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 from archive.errors import ArchiveError
 from archive.flow.giving_way import GivingWay
@@ -49,6 +50,6 @@ class Spares:
         if self._home.waiting()[1] * 8 < limits.segment_bytes:
             return False
         room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
-        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(
-            GivingWay(self._home.index.pending.environment)
-        )
+        # Here it is the disk that others wait for.
+        give_way = GivingWay(self._home.index.pending.environment, lambda: False, time.monotonic)
+        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(give_way)
