@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 _LETTERS = "bbhiiqqqq"
-_SIGNED_64 = range(-(1 << 63), 1 << 63)
+_SIGNED_64 = range(1 - (1 << 63), 1 << 63)
 
 
 def pack_columns(columns: Sequence[Sequence[int]]) -> bytes:

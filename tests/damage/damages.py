@@ -29,6 +29,7 @@ from tests.damage.ways import (
     pack_of_another_node,
     pack_of_one_number,
     replace_in,
+    rotten_hash,
     stale_digest,
     stale_offset,
     torn_record,
@@ -180,6 +181,9 @@ DAMAGES = {
         change_packed(misnamed),
         [r"damage index of pack \S*/000000000001-\S+: the index has instance \d of pack 1 under another UID"],
         SMALL[:1],
+    ),
+    "index: a rotten hash": Damage(
+        change_packed(rotten_hash), [rf"damage instance {SMALL[0].sop_instance_uid}: is in \S+ and not in the index"], SMALL[:1]
     ),
     "index: a forgotten instance": Damage(
         change_packed(forgotten),

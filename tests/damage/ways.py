@@ -225,6 +225,17 @@ def misnamed(t: Transaction) -> None:
     t.add("uids", *uid_entry(SMALL[0].sop_instance_uid, places[1]))
 
 
+def rotten_hash(t: Transaction) -> None:
+    """A bit of the hash in an entry of `uids`, which has no CRC: it is lost, as with a key."""
+
+    def change(rows: list[InstanceRow], line: int) -> None:
+        bucket, entry = uid_entry(SMALL[0].sop_instance_uid, InstancePlace(1, rows[line].ordinal))
+        t.remove("uids", bucket, entry)
+        t.add("uids", bucket, bytes([entry[0] ^ 1]) + entry[1:])
+
+    change_rows_of(t, SMALL[0], change)
+
+
 def invented(t: Transaction) -> None:
     """A row of an instance that the pack does not hold."""
 

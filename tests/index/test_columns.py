@@ -44,6 +44,13 @@ def test_width_of_the_rests(numbers: list[int], width: int) -> None:
     assert pack_columns([numbers])[0] == width
 
 
+def test_the_least_start_there_may_be() -> None:
+    slope = 7 * 10**18
+    numbers = [0, slope, 2 * slope - (1 << 63), 3 * slope]
+    found = Columns(pack_columns([numbers]), 0, 1, 4)
+    assert [found.row(line)[0] for line in range(4)] == numbers
+
+
 def test_the_line_of_a_number() -> None:
     for numbers in (list(range(3, 20)), list(range(2, 20, 3)), [3, 4, 9, 11], [5]):
         found = Columns(pack_columns([numbers]), 0, 1, len(numbers))

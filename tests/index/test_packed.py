@@ -81,6 +81,12 @@ def test_each_instance_is_found_where_it_lies(packed: PackedIndex) -> None:
     assert find(packed, make_instance(9)) == []
 
 
+def test_uids_that_count_beyond_64_bits(packed: PackedIndex) -> None:
+    made = [make_instance(n, uid=f"1.2.3.{20261128101500000000 + n}") for n in range(1, 5)]
+    add(packed, make_pack(made))
+    assert [[i.sop_instance_uid for i in find(packed, each)] for each in made] == [[m.descriptor.sop_instance_uid] for m in made]
+
+
 def test_frames_are_kept(packed: PackedIndex) -> None:
     pixels = {"tag": "7FE00010", "fragments": list(range(1000))}
     made = make_instance(1)
