@@ -39,8 +39,8 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
     def open_append(self, path: Path) -> int:
-        """For `append`; the file is made where it is missing."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        """For `append`, and to read; the file is made where it is missing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def close(self, fd: int) -> None:
         os.close(fd)

@@ -8,6 +8,7 @@ Nobody waits for the disk, and no event is lost without a word: one that cannot 
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,8 +18,13 @@ GATHER_SECONDS = 10.0
 EVENTS_MAX = 10_000
 """Different events that are gathered at once; more are told one by one in the log."""
 CLOSE_SECONDS_MAX = 5.0
+TOLD_AT_ONCE_MAX = 256
+"""Events that are looked at in one go: so long waits who has another one."""
 
 log = logging.getLogger(__name__)
+
+_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+"""What Unicode takes for the end of a line, and JSON does not: readers that split a text into lines must not."""
 
 
 class Event(NamedTuple):
@@ -37,9 +43,9 @@ class Event(NamedTuple):
     outcome : str
         success, warning, failure or cancelled.
     status : str
-        As the actor was told.
+        As the actor was told; aborted, where the association ended before.
     destination : str
-        AE title to which a C-MOVE sent.
+        AE title to which a C-MOVE sent, or was to.
     """
 
     actor: str
@@ -65,7 +71,15 @@ class _Count:
     events: int
     instances: int
     since: float
-    due: float
+
+
+class _Told(NamedTuple):
+    """Equal events on their way out."""
+
+    event: Event
+    events: int
+    instances: int
+    since: float
 
 
 class Audit:
@@ -83,7 +97,9 @@ class Audit:
         self._lines, self._process, self._gather_seconds = lines, process, gather_seconds
         self._changed = threading.Condition()
         self._waiting: dict[Event, _Count] = {}
-        self._next = 0.0
+        self._new: deque[Event] = deque()
+        self._gathered: deque[tuple[float, Event]] = deque()
+        self._told: deque[_Told] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._tell, name="audit", daemon=True) if lines else None
         if self._thread:
@@ -102,11 +118,11 @@ class Audit:
                 count.instances += instances
                 return
             if not self._closed and len(self._waiting) < EVENTS_MAX:
-                self._waiting[event] = _Count(1, instances, now, 0.0)
-                self._next = 0.0
+                self._waiting[event] = _Count(1, instances, now)
+                self._new.append(event)
                 self._changed.notify()
                 return
-        line = self._line(event, 1, instances, now, now)
+        line = self._line(_Told(event, 1, instances, now))
         log.error("audit: an event is not gathered, there are too many or the process ends: %s", line.decode().rstrip())
 
     def close(self) -> None:
@@ -116,32 +132,44 @@ class Audit:
             self._changed.notify()
         if self._thread:
             self._thread.join(CLOSE_SECONDS_MAX)
+            if self._thread.is_alive():
+                with self._changed:
+                    events = sum(count.events for count in self._waiting.values()) + sum(told.events for told in self._told)
+                log.error("audit: %d events are not written, the process ends", events)
 
     def _tell(self) -> None:
         ended = False
         while not ended:
             with self._changed:
-                if not self._closed:
-                    self._changed.wait_for(lambda: self._closed or self._next <= time.monotonic(), self._next - time.monotonic())
-                ended = self._closed
-                lines = self._due(ended)
-            for line in lines:
-                self._write(line)
+                seconds = self._gathered[0][0] - time.monotonic() if self._gathered else None
+                self._changed.wait_for(self._has_something, seconds)
+                self._take()
+                ended = self._closed and not self._waiting
+            while self._told:
+                self._write(self._line(self._told[0]))
+                with self._changed:
+                    self._told.popleft()
 
-    def _due(self, all_of_them: bool) -> list[bytes]:
-        """Lines to be written now."""
-        now, wall = time.monotonic(), time.time()
-        lines = []
-        for event, count in list(self._waiting.items()):
-            if count.due > now and not all_of_them:
-                continue
-            if count.events:
-                lines.append(self._line(event, count.events, count.instances, count.since, wall))
-                count.events, count.instances, count.due = 0, 0, now + self._gather_seconds
+    def _has_something(self) -> bool:
+        return self._closed or bool(self._new) or (bool(self._gathered) and self._gathered[0][0] <= time.monotonic())
+
+    def _take(self) -> None:
+        """Put what is to be told now where it is told from: new events, and those that were gathered for long enough."""
+        now = time.monotonic()
+        for _ in range(TOLD_AT_ONCE_MAX):
+            if self._new:
+                event = self._new.popleft()
+            elif self._gathered and (self._closed or self._gathered[0][0] <= now):
+                event = self._gathered.popleft()[1]
             else:
+                return
+            count = self._waiting[event]
+            if not count.events:
                 del self._waiting[event]
-        self._next = min((count.due for count in self._waiting.values()), default=now + self._gather_seconds)
-        return lines
+                continue
+            self._told.append(_Told(event, count.events, count.instances, count.since))
+            count.events = count.instances = 0
+            self._gathered.append((now + self._gather_seconds, event))  # All wait equally long, so they lie in the order of their time.
 
     def _write(self, line: bytes) -> None:
         assert self._lines is not None
@@ -150,13 +178,14 @@ class Audit:
         except Exception as error:
             log.error("audit: cannot be written, %s: %s", error, line.decode().rstrip())
 
-    def _line(self, event: Event, events: int, instances: int, since: float, until: float) -> bytes:
-        told: dict[str, object] = {"time": _utc(since)}
-        if events > 1:
-            told |= {"until": _utc(until), "events": events}
-        told |= {"process": self._process, **event._asdict(), "instances": instances}
-        return dumps(told) + b"\n"
+    def _line(self, told: _Told) -> bytes:
+        line: dict[str, object] = {"time": utc_of(told.since)}
+        if told.events > 1:
+            line |= {"until": utc_of(time.time()), "events": told.events}
+        line |= {"process": self._process, **told.event._asdict(), "instances": told.instances}
+        return dumps(line).decode().translate(_LINE_BREAKS).encode() + b"\n"
 
 
-def _utc(seconds: float) -> str:
+def utc_of(seconds: float) -> str:
+    """A time as lines of logs have it: UTC with milliseconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from archive.disk import Disk
 from archive.flow.audit import Audit
 
 NAME = "audit.jsonl"
+
+_NUMBERED = re.compile(r"audit\.([0-9]+)\.jsonl")
 
 
 def open_audit(settings: Settings, process: str, disk: Disk) -> Audit:
@@ -34,15 +37,14 @@ class LoggedLines:
 class AuditFile:
     """`audit.jsonl` in a folder; at its bound it becomes `audit.1.jsonl`, that one `audit.2.jsonl`, and the last of them goes.
 
-    Each line is one write at the end of the file, so that processes share it without a lock; only who renames takes one. The others notice
-    by the file's number that a new one has begun.
+    Processes share it: who writes holds a lock on the folder, and notices by the file's number that a new one was begun.
 
     Parameters
     ----------
     folder : Path
         Made where it is missing.
     bytes_max : int
-        Of one file; overshot by a line of each process at most.
+        Of one file.
     files_max : int
         Of the folder.
     """
@@ -52,18 +54,24 @@ class AuditFile:
         self._path = folder / NAME
         self._fd = -1
         self._number = 0
-        self._torn = False
 
     def write(self, line: bytes) -> None:
         """One line; only of one thread."""
-        self._open()
-        if self._disk.size(self._fd) + len(line) > self._bytes_max and self._disk.size(self._fd):
-            self._begin_anew()
-            self._open()
-        whole = b"\n" + line if self._torn else line
-        self._torn = True
-        self._disk.append(self._fd, whole)
-        self._torn = False
+        self._folder.mkdir(mode=0o750, exist_ok=True)
+        folder = self._disk.open_read(self._folder)
+        try:
+            with self._disk.locked(folder):
+                self._open()
+                size = self._disk.size(self._fd)
+                if size and size + len(line) > self._bytes_max:
+                    self._make_room()
+                    self._open()
+                    size = self._disk.size(self._fd)
+                if size and self._disk.read(self._fd, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # Somebody's line was torn, on a full disk or by a loss of power.
+                self._disk.append(self._fd, line)
+        finally:
+            self._disk.close(folder)
 
     def _open(self) -> None:
         """Have the file open that has the name now."""
@@ -72,7 +80,6 @@ class AuditFile:
         if self._fd >= 0:
             self._disk.close(self._fd)
             self._fd = -1
-        self._folder.mkdir(mode=0o750, exist_ok=True)
         self._fd = self._disk.open_append(self._path)
         self._number = os.fstat(self._fd).st_ino
 
@@ -82,16 +89,11 @@ class AuditFile:
         except FileNotFoundError:
             return False
 
-    def _begin_anew(self) -> None:
-        fd = self._disk.open_read(self._folder)
-        try:
-            with self._disk.locked(fd):
-                if self._is_current():  # Else another process has done it.
-                    self._make_room()
-        finally:
-            self._disk.close(fd)
-
     def _make_room(self) -> None:
+        for name in self._disk.list_folder(self._folder):
+            number = _NUMBERED.fullmatch(name)
+            if number and int(number[1]) >= self._files_max:
+                self._disk.unlink(self._folder / name)
         names = [self._path]
         while names[-1].exists() and len(names) < self._files_max:
             names.append(self._folder / f"audit.{len(names)}.jsonl")

@@ -8,7 +8,8 @@ follows its message on the same line.
 
 import logging
 import sys
-import time
+
+from archive.flow.audit import utc_of
 
 
 class OneLine(logging.Formatter):
@@ -18,7 +19,7 @@ class OneLine(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s" if process else "%(levelname)s: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        return utc_of(record.created)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -120,6 +120,56 @@ def test_more_events_than_are_gathered_are_in_the_log(caplog: pytest.LogCaptureF
     assert {line["study_instance_uid"] for line in kept.lines} == {"1.0", "1.1"} and '"1.2"' in caplog.text
 
 
+def test_an_end_that_does_not_wait_for_the_disk_says_what_is_lost(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_SECONDS_MAX", 0.05)
+    kept = Kept()
+    kept.free.clear()
+    audit = Audit(kept, gather_seconds=3600)
+    for n in (1, 2, 3, 3):
+        audit.note(STORED._replace(study_instance_uid=f"1.{n}"), 1)
+    audit.close()
+    kept.free.set()
+    assert "4 events are not written" in caplog.text
+
+
+def test_a_new_event_costs_the_same_however_many_are_gathered() -> None:
+    def seconds(gathered: int) -> float:
+        kept = Kept()
+        audit = Audit(kept, gather_seconds=3600)
+        for n in range(gathered):
+            audit.note(STORED._replace(study_instance_uid=f"1.{n}"), 1)
+        until(lambda: len(kept.lines) == gathered)
+        began = time.process_time()
+        for n in range(gathered, gathered + 300):
+            audit.note(STORED._replace(study_instance_uid=f"1.{n}"), 1)
+            while len(kept.lines) <= n:
+                time.sleep(0.0002)
+        took = time.process_time() - began
+        audit.close()
+        return took
+
+    assert seconds(9000) < 4 * seconds(0)
+
+
+def test_a_line_is_one_line_for_whoever_splits_text() -> None:
+    class Texts:
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def write(self, line: bytes) -> None:
+            self.texts.append(line.decode())
+
+    texts = Texts()
+    actor = "A\x85\u2028\u2029\x0b\x1c\r\nB\xe9\\"
+    audit = Audit(texts)
+    audit.note(STORED._replace(actor=actor), 1)
+    audit.close()
+    [text] = texts.texts
+    assert len(text.splitlines()) == 1 and json.loads(text)["actor"] == actor
+
+
 def lines_of(folder: Path) -> dict[str, list[int]]:
     return {path.name: [json.loads(line)["n"] for line in path.read_text().splitlines()] for path in sorted(folder.iterdir())}
 
@@ -183,6 +233,24 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path: Path) -> None:
         file.write(LINE % 2)
     file.write(LINE % 3)
     assert (tmp_path / "audit" / "audit.jsonl").read_bytes() == b'{"n":1}\n{"n\n{"n":3}\n'
+
+
+def test_a_torn_line_does_not_spoil_that_of_another_process(tmp_path: Path) -> None:
+    one, other = AuditFile(tmp_path / "audit", 1000, 2, Filling()), AuditFile(tmp_path / "audit", 1000, 2, LOCAL_DISK)
+    one.write(LINE % 1)
+    with pytest.raises(Exhausted):
+        one.write(LINE % 2)
+    other.write(LINE % 3)
+    one.write(LINE % 4)
+    assert (tmp_path / "audit" / "audit.jsonl").read_bytes() == b'{"n":1}\n{"n\n{"n":3}\n{"n":4}\n'
+
+
+def test_files_beyond_a_lower_bound_go(tmp_path: Path) -> None:
+    for files_max, numbers in ((5, range(5)), (2, range(5, 7))):
+        file = AuditFile(tmp_path / "audit", 10, files_max, LOCAL_DISK)
+        for n in numbers:
+            file.write(LINE % n)
+    assert lines_of(tmp_path / "audit") == {"audit.1.jsonl": [5], "audit.jsonl": [6]}
 
 
 def test_into_the_log_whatever_its_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
