@@ -24,9 +24,22 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from archive.flow.audit import Audit, Event
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(sys.executable).parent / "dicom-archive"
 LOWEST_PORT, HIGHEST_PORT = 20000, 32000  # below the ephemeral range, where outgoing connections take theirs
+
+
+class Noted(Audit):
+    """Keeps the events that it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.events: list[tuple[Event, int]] = []
+
+    def note(self, event: Event, instances: int) -> None:
+        self.events.append((event, instances))
 
 
 def free_port() -> int:

@@ -35,3 +35,9 @@ def check_uid(value: str, what: str = "UID") -> str:
     if _well_formed(value) is None:
         raise BadInput(f"{what} is not a UID: {value!r}")
     return value
+
+
+def uid_or_empty(value: str) -> str:
+    """Return the UID, without padding; empty where the value is none, or several: anything may stand there, a patient's name too."""
+    uid = value.strip("\0 ")
+    return uid if len(uid) <= LENGTH_MAX and _well_formed(uid) else ""

@@ -6,6 +6,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from archive.dicom.uid import uid_or_empty
 from archive.flow.audit import Event
 from archive.flow.audit_lines import open_audit
 from archive.flow.derived import counters_folder
@@ -18,7 +19,7 @@ from archive.web.cors import add_common_headers, preflight
 from archive.web.counters import TRANSACTIONS, Counters
 from archive.web.errors import problem, problem_of
 from archive.web.readiness import checks_of, figures_of
-from archive.web.services import DICOMWEB, INSTANCES, SERVICES, STUDY, Services
+from archive.web.services import BROKEN_OFF, DICOMWEB, INSTANCES, SERVICES, STUDY, Services
 from archive.web.threads import Threads
 from archive.web.viewer import Viewer
 
@@ -116,6 +117,7 @@ class _Gate:
                 return preflight()
             if self._open >= self._requests_max and request.match_info.handler not in _NEVER_REFUSED:
                 self._counters.add("requests_refused_total")
+                self._note(request, _transaction_of(request), 503)
                 return problem(503, f"{self._open} requests are being answered already", {"Retry-After": "1"})
             began = time.monotonic()
             self._open += 1
@@ -123,17 +125,20 @@ class _Gate:
             status = CLIENT_GONE
             try:
                 response = await self._answer(request, handler)
-                status = response.status
+                status = CLIENT_GONE if request.get(BROKEN_OFF) == "cancelled" else response.status
             finally:
                 self._open -= 1
                 self._counters.add("requests_open", -1.0)
                 transaction = _transaction_of(request)
                 self._counters.observe(transaction, status, time.monotonic() - began)
-                if transaction not in _UNCONCERNED:
-                    self._audit.note(_event_of(request, transaction, status), request.get(INSTANCES, 0))
+                self._note(request, transaction, status)
             return response
 
         return gate
+
+    def _note(self, request: web.Request, transaction: str, status: int) -> None:
+        if transaction not in _UNCONCERNED:
+            self._audit.note(_event_of(request, transaction, status), 0 if request.method == "HEAD" else request.get(INSTANCES, 0))
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -150,9 +155,9 @@ def _transaction_of(request: web.Request) -> str:
 
 
 def _event_of(request: web.Request, transaction: str, status: int) -> Event:
-    study = request.match_info.get("study") or request.get(STUDY, "")
-    outcome = "cancelled" if status == CLIENT_GONE else "success" if status < 400 else "failure"
-    return Event("", request.remote or "", transaction, study[:64], outcome, str(status))
+    study = uid_or_empty(request.match_info.get("study") or request.get(STUDY, ""))
+    outcome = "cancelled" if status == CLIENT_GONE else request.get(BROKEN_OFF) or ("success" if status < 400 else "failure")
+    return Event("", request.remote or "", transaction, study, outcome, str(status))
 
 
 _NAMES = frozenset(TRANSACTIONS)

@@ -18,7 +18,7 @@ from aiohttp import ClientConnectionResetError, web
 from archive.dicom.scan import Buffer
 from archive.errors import ArchiveError
 from archive.web.outlet import Outlet
-from archive.web.services import SERVICES
+from archive.web.services import BROKEN_OFF, SERVICES
 
 T = TypeVar("T")
 Step = Buffer | ExitStack
@@ -108,6 +108,7 @@ async def send_body(request: web.Request, body: Body, status: int, headers: dict
                 batch = [] if following is None else await following
         await response.write_eof()
     except ClientConnectionResetError:
+        request[BROKEN_OFF] = "cancelled"
         log.debug("the client of %s went away", request.path)
     except Exception as error:
         # Whatever it is: an answer that says so would go out as bytes of the one that has begun.
@@ -164,6 +165,7 @@ async def send_pieces(
                 await outlet.write(pieces)
             await response.write_eof()
     except ClientConnectionResetError:
+        request[BROKEN_OFF] = "cancelled"
         log.debug("the client of %s went away", request.path)
     except Exception as error:
         if not response.prepared:
@@ -177,6 +179,7 @@ async def send_pieces(
 
 def cut(request: web.Request, error: BaseException) -> None:
     """End a connection in the middle of an answer, so that the client notices that what it has is not whole."""
+    request[BROKEN_OFF] = "failure"
     known = isinstance(error, ArchiveError | OSError)
     log.error("cut off %s: %s", request.path, str(error) or type(error).__name__, exc_info=None if known else error)
     request.app[SERVICES].counters.add("answers_cut_total")

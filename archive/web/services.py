@@ -73,4 +73,7 @@ class Services:
 INSTANCES, STUDY = web.RequestKey("instances", int), web.RequestKey("study", str)
 """What a handler leaves with its request for the audit log: how many instances it gave (a search: answers), the study it was about."""
 
+BROKEN_OFF = web.RequestKey("broken_off", str)
+"""Left where an answer that had begun did not come to its end: the outcome, for the audit log."""
+
 SERVICES = web.AppKey("services", Services)

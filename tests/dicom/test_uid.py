@@ -1,6 +1,6 @@
 import pytest
 
-from archive.dicom.uid import check_uid
+from archive.dicom.uid import check_uid, uid_or_empty
 from archive.errors import BadInput
 
 
@@ -15,3 +15,13 @@ def test_a_uid_is_returned(uid: str) -> None:
 def test_anything_else_is_refused_by_name(uid: str) -> None:
     with pytest.raises(BadInput, match="StudyInstanceUID"):
         check_uid(uid, "StudyInstanceUID")
+
+
+@pytest.mark.parametrize("value", ["1.2.3", "1.2.3\0", " 1.2.3 "])
+def test_a_uid_in_padding_is_one(value: str) -> None:
+    assert uid_or_empty(value) == "1.2.3"
+
+
+@pytest.mark.parametrize("value", ["", "JOHN^DOE BORN 1970", "1.2\\1.3", "1.2,1.3", "1.2.*", "1.2.?", "1" * 65])
+def test_anything_else_becomes_nothing(value: str) -> None:
+    assert uid_or_empty(value) == ""

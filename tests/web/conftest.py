@@ -21,6 +21,7 @@ from archive.web.services import Check, Figure, Services
 from archive.web.threads import Threads
 from archive.web.worker import serve
 from tests.dicom.build import UNDEFINED, delimited, element, identity, item
+from tests.kit import Noted
 from tests.web.fakes import JPEG_2000, FakeInstance, FakeRetrieval, FakeSearch
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -44,6 +45,7 @@ class Site:
         self.search = FakeSearch()
         self.checks = [Check("index", True, "readable")]
         self.figures = [Figure("journal_bytes", "Bytes waiting in the journal.", 42.0, {})]
+        self.noted = Noted()
         services = Services(
             settings=self.settings,
             retrieval=cast(Any, self.retrieval),
@@ -52,6 +54,7 @@ class Site:
             figures=lambda: list(self.figures),
             threads=Threads(),
             counters=Counters(counters_folder(self.settings), "web-0"),
+            audit=self.noted,
         )
         self.counters = services.counters
         self.listener = socket.create_server(("127.0.0.1", 0))

@@ -110,6 +110,8 @@ def test_too_many_requests_are_refused_but_health_is_not(start_site: Callable[..
         answer = site.get(FRAME)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["access-control-allow-origin"] == "*"
+        [(event, instances)] = site.noted.events
+        assert (event.action, event.outcome, event.status, instances) == ("retrieve_instance_frames", "failure", "503", 0)
         assert site.get("/health").status == 200
         assert site.get("/metrics").status == 200
     finally:
