@@ -30,7 +30,7 @@ from archive.dimse.pdu import (
 from archive.dimse.proposal import is_associate_rq, read_proposal
 from archive.dimse.service import Service
 from archive.dimse.slots import AssociationSlots
-from archive.dimse.status import UNRECOGNIZED_OPERATION, outcome_of
+from archive.dimse.status import CANCEL, UNRECOGNIZED_OPERATION, outcome_of
 from archive.dimse.wire import Wire
 from archive.flow.audit import Audit, Event
 
@@ -133,10 +133,13 @@ class Association:
     def count(self, name: str, n: int = 1) -> None:
         self._around.counters.add(name, n)
 
-    def audit(self, action: CommandField, study_instance_uid: str, status: int, instances: int, destination: str = "") -> None:
+    def audit(
+        self, action: CommandField, study_instance_uid: str, status: int | None, instances: int, destination: str = "", outcome: str = ""
+    ) -> None:
         name = action.name.removesuffix("_RQ").replace("_", "-")
-        told = (name, study_instance_uid, outcome_of(status), f"0x{status:04X}", destination)
-        self._around.audit.note(Event(self.calling_ae_title, self.host, *told), instances)
+        told = "aborted" if status is None else f"0x{status:04X}"
+        outcome = outcome or outcome_of(CANCEL if status is None else status)
+        self._around.audit.note(Event(self.calling_ae_title, self.host, name, study_instance_uid, outcome, told, destination), instances)
 
     def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
         """Send a request of ours between the peer's and wait for its response; from another thread.

@@ -66,6 +66,7 @@ class StorageCommitment:
             return False
         status, comment, held = self._take(association, context, command)
         association.count("commitments" if status == SUCCESS else "commitments_refused")
+        association.audit(CommandField.N_ACTION_RQ, "", status, len(held.request.references) if held else 0)
         if status != SUCCESS:
             log.warning(
                 "storage commitment refused: status=0x%04X peer=%s calling=%r: %s",

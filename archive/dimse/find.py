@@ -9,6 +9,7 @@ from archive.config import DimseSection, RemoteAe
 from archive.dicom.attributes import vr_of
 from archive.dicom.identifier import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, Identifier, Wanted, read_identifier, write_identifier
 from archive.dicom.syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from archive.dicom.uid import uid_or_empty
 from archive.dimse.command import Command, CommandField, Field
 from archive.dimse.message import Context
 from archive.dimse.pdu import AssociationEnded
@@ -96,7 +97,7 @@ class Find:
         try:
             status, comment = self._find(conversation)
         except AssociationEnded:
-            conversation.audit(CANCEL)
+            conversation.audit(None)
             raise
         except _Cancelled:
             status, comment = CANCEL, ""
@@ -135,7 +136,7 @@ class Find:
         model = FIND_MODELS[context.abstract_syntax]
         level = level_of(identifier, model, relational or self._relational)
         conversation.level = level.name
-        conversation.name_study(identifier.single(STUDY.unique_key))
+        conversation.study_instance_uid = uid_or_empty(identifier.single(STUDY.unique_key))
         query = Query(
             level=_SEARCH_LEVELS[level.name],
             keys={path: key for path, key in identifier.keys.items() if path[0] in _KEYS},
@@ -167,11 +168,6 @@ class _Conversation:
         self._look_again = 0.0
         self._pending: dict[int, bytes] = {}
 
-    def name_study(self, key: str) -> None:
-        """The one study that the query is about, where it names one."""
-        if not any(character in key for character in "*?\\"):
-            self.study_instance_uid = key.strip()[:64]
-
     def negotiated(self) -> tuple[bool, ...]:
         """Relational queries, combined date-time matching, fuzzy matching: whether each was negotiated."""
         information = self.association.extended.get(self.context.abstract_syntax, b"")
@@ -186,7 +182,7 @@ class _Conversation:
         if self.results == 1:
             self._look_again = 0.0  # The peer has something to do while the rest is found.
 
-    def audit(self, status: int) -> None:
+    def audit(self, status: int | None) -> None:
         self.association.audit(CommandField.C_FIND_RQ, self.study_instance_uid, status, self.results)
 
     def look(self) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from archive.dimse.command import Command, CommandField
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import GET_MODELS
-from archive.dimse.retrieval import Refusal, Responses, Retrieval, audit, refuse
+from archive.dimse.retrieval import Refusal, Responses, Retrieval, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.suboperations import Source, SubOperations, Tally
 
@@ -28,13 +28,13 @@ class Get(Retrieval):
             return False
         association.count("gets")
         try:
-            instances = self.matches(association, context, command, self._source)
+            study_instance_uid, instances = self.matches(association, context, command, self._source)
         except Refusal as refusal:
             refuse(association, context, command, refusal)
             return True
         whose = f"C-GET peer={association.peer} calling={association.calling_ae_title!r}"
         tally = Tally(instances, whose)
-        responses = Responses(association, context, command, tally, whose)
+        responses = Responses(association, context, command, tally, whose, study_instance_uid)
         cancelled = False
 
         def go_on() -> bool:
@@ -45,7 +45,8 @@ class Get(Retrieval):
 
         try:
             SubOperations(association.messages, association.contexts.values(), self._source, tally, {}).run(deque(instances), go_on)
-        finally:
-            audit(association, CommandField.C_GET_RQ, tally)
+        except BaseException:
+            responses.audit(None)
+            raise
         responses.final(cancelled)
         return True

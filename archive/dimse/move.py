@@ -6,7 +6,7 @@ from archive.config import DimseSection, RemoteAe
 from archive.dimse.command import Command, CommandField, Field, as_ae_title
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import MOVE_MODELS
-from archive.dimse.retrieval import PENDING_SECONDS, Refusal, Responses, Retrieval, audit, refuse
+from archive.dimse.retrieval import PENDING_SECONDS, Refusal, Responses, Retrieval, refuse
 from archive.dimse.service import Requestor
 from archive.dimse.status import MOVE_DESTINATION_UNKNOWN, NOT_AUTHORIZED
 from archive.dimse.suboperations import Source, Tally
@@ -37,10 +37,10 @@ class Move(Retrieval):
             return False
         association.count("moves")
         try:
-            instances = self.matches(association, context, command, self._source)
+            study_instance_uid, instances = self.matches(association, context, command, self._source)
             title, remote_ae = self._destination(command)
         except Refusal as refusal:
-            refuse(association, context, command, refusal)
+            refuse(association, context, command, refusal, command.text(Field.MOVE_DESTINATION)[:16])
             return True
         whose = f"C-MOVE to {title} peer={association.peer} calling={association.calling_ae_title!r}"
         tally = Tally(instances, whose)
@@ -49,7 +49,7 @@ class Move(Retrieval):
             Field.MOVE_ORIGINATOR_MESSAGE_ID: command.message_id,
         }
         transfer = Transfer(self._source, title, remote_ae, self._settings, instances, tally, originator)
-        responses = Responses(association, context, command, tally, whose)
+        responses = Responses(association, context, command, tally, whose, study_instance_uid, title)
         cancelled = False
         if instances:
             transfer.start()
@@ -62,9 +62,8 @@ class Move(Retrieval):
             except BaseException:
                 transfer.drop()
                 transfer.wait(DROP_SECONDS_MAX)
+                responses.audit(None)
                 raise
-            finally:
-                audit(association, CommandField.C_MOVE_RQ, tally, title)
         responses.final(cancelled)
         return True
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from archive.config import RemoteAe
 from archive.dicom.identifier import QUERY_RETRIEVE_LEVEL, read_identifier, write_identifier
 from archive.dicom.syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from archive.dicom.uid import uid_or_empty
 from archive.dimse.command import Command, CommandField
 from archive.dimse.message import Context
 from archive.dimse.query_retrieve import IDENTIFIER_BYTES_MAX, IMAGE, PATIENT, SERIES, STUDY, Model, level_of
@@ -83,8 +84,8 @@ class Retrieval:
         # Relational retrieval is granted where it is asked for (PS3.4 C.5.2.1, C.5.3.1).
         return b"\1" if information[:1] == b"\1" else b"\0"
 
-    def matches(self, association: Requestor, context: Context, command: Command, source: Source) -> Sequence[Located]:
-        """Read the identifier, and find what it asks for.
+    def matches(self, association: Requestor, context: Context, command: Command, source: Source) -> tuple[str, Sequence[Located]]:
+        """Read the identifier, and find what it asks for: the study that it names, empty where it is not one, and the instances.
 
         Raises
         ------
@@ -103,7 +104,8 @@ class Retrieval:
                 raise Refusal(UNABLE_TO_EXTRACT_FRAMES, "frames are not extracted here")
             # Levels above may be left open by everybody: older devices do so without the negotiation that the Standard wants.
             level = level_of(identifier, model, relational=True)
-            return source.select(_LEVELS[level], {one.unique_key: identifier.single(one.unique_key) for one in _LEVELS})
+            keys = {one.unique_key: identifier.single(one.unique_key) for one in _LEVELS}
+            return uid_or_empty(keys[STUDY.unique_key]), source.select(_LEVELS[level], keys)
         except BadInput as error:
             raise Refusal(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, str(error)) from error
         except Exhausted as error:
@@ -121,10 +123,22 @@ class Responses:
         Of its sub-operations.
     whose : str
         What the log calls it.
+    study_instance_uid, destination : str
+        For the audit log: the study that the request names, and where it sends to.
     """
 
-    def __init__(self, association: Requestor, context: Context, command: Command, tally: Tally, whose: str) -> None:
+    def __init__(
+        self,
+        association: Requestor,
+        context: Context,
+        command: Command,
+        tally: Tally,
+        whose: str,
+        study_instance_uid: str,
+        destination: str = "",
+    ) -> None:
         self._association, self._context, self._command, self._tally, self._whose = association, context, command, tally, whose
+        self._study_instance_uid, self._destination = study_instance_uid, destination
         self._messages, self._started = association.messages, time.monotonic()
         self._told, self._next = -1, 0.0
 
@@ -136,8 +150,14 @@ class Responses:
             response = self._command.respond(PENDING, further=self._tally.fields(with_remaining=True))
             self._messages.send(self._context.context_id, response)
 
+    def audit(self, status: int | None) -> None:
+        """Note by study what came across and what did not; None: the association ended before a status was told."""
+        action, counts = CommandField(self._command.command_field), dict(self._tally.by_study)
+        for (study_instance_uid, came), instances in (counts or {(self._study_instance_uid, True): 0}).items():
+            self._association.audit(action, study_instance_uid, status, instances, self._destination, "" if came else "failure")
+
     def final(self, cancelled: bool) -> None:
-        """Send the last one (PS3.4 tables C.4-2, C.4-3), count what came across, and log how it went."""
+        """Send the last one (PS3.4 tables C.4-2, C.4-3), count what came across, note and log how it went."""
         tally, syntax = self._tally, self._context.transfer_syntax
         if cancelled and tally.remaining:
             status, comment = CANCEL, ""
@@ -150,6 +170,7 @@ class Responses:
         failed = {_FAILED_SOP_INSTANCE_UID_LIST: {"vr": "UI", "Value": list(tally.failed)}}
         data_set = write_identifier(failed, syntax, b"") if tally.failed else b""
         further = tally.fields(with_remaining=status == CANCEL)
+        self.audit(status)
         response = self._command.respond(status, comment, has_data_set=bool(data_set), further=further)
         self._messages.send(self._context.context_id, response, data_set)
         self._association.count("objects_sent", tally.completed + tally.warned)
@@ -165,16 +186,10 @@ class Responses:
         )
 
 
-def audit(association: Requestor, action: CommandField, tally: Tally, destination: str = "") -> None:
-    """Note what came across and what did not, by study."""
-    for (study_instance_uid, came), instances in tally.by_study.items():
-        association.audit(action, study_instance_uid, SUCCESS if came else UNABLE_TO_PERFORM_SUBOPERATIONS, instances, destination)
-
-
-def refuse(association: Requestor, context: Context, command: Command, refusal: Refusal) -> None:
+def refuse(association: Requestor, context: Context, command: Command, refusal: Refusal, destination: str = "") -> None:
     """Answer a retrieval that is not begun."""
     log.warning(
         "retrieval refused: status=0x%04X peer=%s calling=%r: %s", refusal.status, association.peer, association.calling_ae_title, refusal
     )
-    association.audit(CommandField(command.command_field), "", refusal.status, 0)
+    association.audit(CommandField(command.command_field), "", refusal.status, 0, destination)
     association.messages.send(context.context_id, command.respond(refusal.status, str(refusal)))

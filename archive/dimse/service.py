@@ -40,8 +40,13 @@ class Requestor(Protocol):
     def report(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes, seconds: float) -> Command | None:
         """Send a request to the peer while it waits for nothing, from another thread; its response, None where none comes."""
 
-    def audit(self, action: CommandField, study_instance_uid: str, status: int, instances: int, destination: str = "") -> None:
-        """Note for the audit log what the peer did, and with how many instances (for a query: answers)."""
+    def audit(
+        self, action: CommandField, study_instance_uid: str, status: int | None, instances: int, destination: str = "", outcome: str = ""
+    ) -> None:
+        """Note for the audit log what the peer did, and with how many instances (for a query: answers).
+
+        Without a status the association ended before one was told; an outcome is given where the status does not say it.
+        """
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to one of the `archive.dimse.counters.Counters`."""

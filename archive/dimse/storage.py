@@ -154,6 +154,7 @@ class Storage:
             reception.commit()
         except AssociationEnded:
             reception.abort()
+            association.audit(CommandField.C_STORE_RQ, reception.study_instance_uid, None, 1)
             raise
         except Exception as error:
             reception.abort()

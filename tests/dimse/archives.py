@@ -28,7 +28,7 @@ from archive.flow.home import Home
 from archive.flow.ingest import Ingest
 from archive.flow.packing import Packer
 from archive.flow.source import RetrieveSource
-from tests.kit import data_set_bytes, free_port
+from tests.kit import Noted, data_set_bytes, free_port
 
 STORED = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.7")
 STUDY_MOVE, STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
@@ -43,6 +43,7 @@ class Archive:
     server: Server
     requests: CommitmentRequests
     port: int
+    noted: Noted
 
     def keep(self, *data_sets: pydicom.Dataset) -> None:
         """Store them."""
@@ -83,11 +84,12 @@ def archive_of(folder: Path, peers: dict[str, Any], commitment: dict[str, Any] |
             StorageCommitment(requests, reporter),
             Storage(Ingest(home)),
         ]
-        server = Server(settings, listener, services, AssociationSlots(create_slots(1), 0, 100))
+        noted = Noted()
+        server = Server(settings, listener, services, AssociationSlots(create_slots(1), 0, 100), noted)
         server.start()
         reporter.start()
         try:
-            yield Archive(home, server, requests, listener.getsockname()[1])
+            yield Archive(home, server, requests, listener.getsockname()[1], noted)
         finally:
             server.stop(1.0)
             reporter.stop()

@@ -14,7 +14,7 @@ from archive.dimse.slots import AssociationSlots, create_slots
 from archive.dimse.storage import Ingest, Storage
 from archive.dimse.verification import Verification
 from tests.dimse.receptions import MemoryIngest
-from tests.kit import free_port
+from tests.kit import Noted, free_port
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Served:
     server: Server
     ingest: MemoryIngest
     port: int
+    noted: Noted
 
 
 @pytest.fixture
@@ -39,16 +40,18 @@ def serve() -> Iterator[Callable[..., Served]]:
         listener.bind(("127.0.0.1", free_port()))
         listener.listen(256)
         everything = Settings.model_validate({"dimse": {"artim_seconds": 2, "stall_seconds_max": 2, **settings}, "peers": peers or {}})
+        noted = Noted()
         used, limits = ingest or MemoryIngest(), association_limits(everything)
         server = Server(
             everything,
             listener,
             [Verification(), Storage(used), *services],
             AssociationSlots(create_slots(1, len(limits)), 0, everything.dimse.associations_max, limits),
+            noted,
         )
         server.start()
         running.append((server, listener))
-        return Served(server, used, listener.getsockname()[1])  # type: ignore[arg-type]
+        return Served(server, used, listener.getsockname()[1], noted)  # type: ignore[arg-type]
 
     yield start
     for server, listener in running:

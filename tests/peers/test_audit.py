@@ -99,7 +99,7 @@ def test_everybody_stands_in_it(start_node: Callable[..., Node], series: list[py
         ("FINDER", "127.0.0.1", "C-FIND", "", "failure", "0xA900", ""): 0,
         ("MOVER", "127.0.0.1", "C-MOVE", study, "success", "0x0000", "SINK"): IMAGES,
         ("MOVER", "127.0.0.1", "C-MOVE", study, "failure", "0xA702", "SINK"): IMAGES,
-        ("MOVER", "127.0.0.1", "C-MOVE", "", "failure", "0xA801", ""): 0,
+        ("MOVER", "127.0.0.1", "C-MOVE", "", "failure", "0xA801", "STRANGER"): 0,
         ("GETTER", "127.0.0.1", "C-GET", study, "success", "0x0000", ""): IMAGES,
         ("GUESSER", "127.0.0.1", "associate", "", "failure", "called_ae_title_not_recognized", ""): 0,
         ("", "127.0.0.1", "search_for_studies", "", "success", "200", ""): 1,
