@@ -36,6 +36,7 @@ class Doomed:
 
     def die(self, loss: Loss = "nothing") -> None:
         """`kill -9`, or a power cut."""
+        self._home.pool.close()
         self._home.index.close()
         self.disk.close_all()
         self.disk.lose(loss)

@@ -44,6 +44,7 @@ class Story:
             self._life([*LATE, FIRST[0]], pack=True)
             self._life(LAST, pack=True)
         if self._home is not None:
+            self._home.pool.close()
             self._home.index.close()
         self.disk.close_all()
 

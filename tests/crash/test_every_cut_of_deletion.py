@@ -45,6 +45,7 @@ class Story:
             self._home.close()
             self._home = None
         if self._home is not None:
+            self._home.pool.close()
             self._home.index.close()
         self.disk.close_all()
 

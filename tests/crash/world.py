@@ -97,6 +97,7 @@ class World:
     def die(self, *, power: bool) -> None:
         """All processes end; with the power, what was not synced is there or not."""
         if self._home is not None:
+            self._home.pool.close()
             self._home.index.close()
         self._home = self._life = None
         self.disk.close_all()
