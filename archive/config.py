@@ -108,6 +108,7 @@ class JournalSection(Section):
     segment_bytes: int = setting(64 * MIB, "Size of a journal segment.", "bytes", ge=MIB, le=4 * GIB)
     large_bytes: int = setting(4 * MIB, "Objects larger than this stream to a segment of their own.", "bytes", ge=64 * 1024)
     free_bytes_min: int = setting(64 * MIB, "Free disk space below which nothing is accepted.", "bytes", ge=0)
+    mirror: str = setting("", "Folder on a second disk where the journal is kept a second time; empty: it is kept once.")
     spare_segments_max: int = setting(4, "Segments kept ready: released ones, and new ones whose blocks are written.", "segments", ge=0)
 
 

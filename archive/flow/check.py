@@ -15,6 +15,7 @@ from archive.errors import ArchiveError, Damaged, NotFound, Unavailable
 from archive.flow.check_index import check_extents, check_tables
 from archive.flow.disagreement import disagreements
 from archive.flow.home import Home
+from archive.flow.mirroring import missing_in_mirror
 from archive.index.environment import Transaction
 from archive.index.located import DIGEST_CHARACTERS, Located
 from archive.index.packed import TABLES as PACKED_TABLES
@@ -31,7 +32,7 @@ from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 from archive.tier.tails import read_pack_tail
 
 Severity = Literal["damage", "unreferenced", "disagreement"]
-Part = Literal["index", "pack", "journal", "tier", ""]
+Part = Literal["index", "pack", "journal", "mirror", "tier", ""]
 READ_BYTES = 4 << 20
 Progress = Callable[[str], None]
 
@@ -49,7 +50,7 @@ class Finding:
         What, by name.
     detail : str
         How it is wrong.
-    part : {'index', 'pack', 'journal', 'tier', ''}
+    part : {'index', 'pack', 'journal', 'mirror', 'tier', ''}
         Where it has to be mended; empty where that is the work of another finding.
     key : str
         Name of the pack, number of the segment.
@@ -234,6 +235,8 @@ class _Check:
                 yield Finding("damage", f"journal segment {number}", str(error), "journal", str(number))
                 continue
             yield from self._segment(items, seen)
+        for number, lost in missing_in_mirror(self._home.settings, self._home.journal, self._home.disk):
+            yield Finding("damage", f"mirror of journal segment {number}", lost, "mirror", str(number))
         for pending in waiting:
             sequence = pending.descriptor.revision.sequence
             if sequence not in seen and self._is_pending(sequence):

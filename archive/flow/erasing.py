@@ -8,6 +8,7 @@ old bytes in its pages. What is cut off may be run again. Files are unlinked: wh
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from archive.config import Settings
 from archive.errors import ArchiveError
@@ -62,6 +63,8 @@ def erase(settings: Settings, progress: Callable[[str], None] = lambda _: None) 
         progress(f"removing what is in {name}/")
         _empty(settings, name)
     rebuild_index(settings, progress)
+    if settings.journal.mirror:
+        shutil.rmtree(Path(settings.journal.mirror) / QUARANTINE, ignore_errors=True)
     with Home(settings) as home:
         left = [*compaction.kept, *_left_in_packs(home, progress), *_left_in_journal(home), *_left_in_quarantine(home)]
         with home.index.packed.environment.reading() as t:
@@ -104,6 +107,8 @@ def _left_in_journal(home: Home) -> Iterator[str]:
         for number in home.journal.sealed():
             if 0 in home.index.pending.sequences(t, number):
                 yield f"journal segment {number}: is kept because it is damaged"
+    if home.settings.journal.mirror and (away := Path(home.settings.journal.mirror) / QUARANTINE).exists():
+        yield f"{away} cannot be removed"
 
 
 def _left_in_quarantine(home: Home) -> Iterator[str]:

@@ -9,6 +9,7 @@ from archive.config import Settings
 from archive.disk import LOCAL_DISK, Disk
 from archive.errors import Exhausted, Locked
 from archive.flow.identity import identify
+from archive.flow.mirroring import journal_disk
 from archive.index.index import Index
 from archive.index.located import hash_uid
 from archive.pack.journal import Journal
@@ -40,9 +41,10 @@ class Home:
         self.settings, self.slot, self.disk = settings, slot, disk
         data = settings.node.data
         self.identity = identify(data, settings.node.name, disk)
+        mirrored = journal_disk(settings, disk) if slot else disk
         self._writers = _lock_writers(data, disk, shared=True) if slot else -1
         j = settings.journal
-        self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, disk)
+        self.journal = Journal(data / "journal", self.identity.node_bytes, slot, j.segment_bytes, j.spare_segments_max, mirrored)
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
         self.tier = open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs)
         self.pool = Pool(self.tier, data / "pool", settings.pool, disk)
@@ -96,10 +98,11 @@ class Home:
         self._unlooked_bytes = 0
         if self.waiting()[1] >= limits.bytes_max:
             raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)
-        free = self.disk.free_bytes(self.journal.folder)
+        free = self.journal.disk.free_bytes(self.journal.folder)
         if free < limits.free_bytes_min:
             raise Exhausted(
-                f"the disk of the journal has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}", 30
+                f"the journal's disk, or its mirror's, has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}",
+                30,
             )
         self._room_until = now + ROOM_SECONDS
 

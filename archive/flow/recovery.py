@@ -18,6 +18,7 @@ from archive.flow.following import adopt_packs
 from archive.flow.home import Home, sole_writer
 from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
+from archive.flow.mirroring import settle_mirror
 from archive.flow.retrieve import Retrieval
 from archive.flow.voiding import void_sequences
 from archive.index.environment import Transaction
@@ -42,6 +43,7 @@ class RecoveryReport:
     damaged: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     segments_released: int = 0
     tier_away: str = ""
 
@@ -61,11 +63,12 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
     """
     data = settings.node.data
     with sole_writer(data, disk):
+        mended = settle_mirror(settings, disk)
         left_over = delete_left_over(data, disk)
         shutil.rmtree(data / "index" / "pending", ignore_errors=True)
         _discard_other_version(data)
     with Home(settings, SLOT, disk) as home:
-        return _Recovery(home, progress, left_over).run()
+        return _Recovery(home, progress, RecoveryReport(left_over=left_over, mended=mended)).run()
 
 
 def _discard_other_version(data: Path) -> None:
@@ -95,11 +98,11 @@ def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk:
 
 
 class _Recovery:
-    def __init__(self, home: Home, progress: Progress, left_over: list[str]) -> None:
+    def __init__(self, home: Home, progress: Progress, report: RecoveryReport) -> None:
         self._home, self._progress = home, progress
         self._pending, self._packed = home.index.pending, home.index.packed
         self._retrieval = Retrieval(home)
-        self._report = RecoveryReport(left_over=left_over)
+        self._report = report
         self._last_sequence = self._last_segment = 0
         self._segments: set[int] = set()
         self._void: set[int] = set()
@@ -297,5 +300,6 @@ def describe_report(report: RecoveryReport) -> list[str]:
     lines = [f"{report.packs_adopted} packs taken into the index, {report.instances_pending} instances wait in the journal"]
     if report.tier_away:
         lines.append(f"the tier does not answer: {report.tier_away}")
+    lines += [f"mended: {text}" for text in report.mended]
     lines += [f"damaged: {text}" for text in report.damaged] + [f"incomplete: {text}" for text in report.torn]
     return lines + [f"left over and removed: {name}" for name in report.left_over]

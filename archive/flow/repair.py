@@ -18,6 +18,7 @@ from archive.flow.check import Finding, verify
 from archive.flow.copies import JournalCopies
 from archive.flow.home import Home
 from archive.flow.mending import Mending
+from archive.flow.mirroring import mirror_has_all, twin_of
 from archive.flow.pack_repair import PackRepair
 from archive.flow.recovery import recover
 from archive.flow.segment_repair import SegmentRepair
@@ -116,6 +117,8 @@ class _Repair:
             raise Unavailable(f"{tier.item}: {tier.detail}")
         for key in dict.fromkeys(finding.key for finding in found if finding.part == "pack"):
             self._pack(PackName.parse(key))
+        for item in dict.fromkeys(finding.item for finding in found if finding.part == "mirror"):
+            self._step(f"{item}: written anew, of what is whole in either")  # By the recovery behind all this.
         for key in dict.fromkeys(finding.key for finding in found if finding.part == "journal"):
             self._segment(int(key), [finding.item for finding in found if finding.key == key])
         if any(finding.part == "index" for finding in found):
@@ -184,10 +187,16 @@ class _Repair:
         try:
             path = self._home.journal.path_of(number)
         except FileNotFoundError:
+            if twin_of(self._home.settings, self._home.journal.folder / "sealed" / f"{number:012d}.seg"):
+                self._step(f"journal segment {number} is taken from the mirror")
+                return
             if self._give_up(items, f"journal segment {number}, which is missing"):
                 self._step(f"journal segment {number} is missing: {len(items)} items are given up")
                 if self._how.apply:
                     self._home.journal.held.forget([number])
+            return
+        if mirror_has_all(self._home.settings, number, path, self._home.disk):
+            self._step(f"journal segment {number} is taken from the mirror; what rests there goes into quarantine")
             return
         work = SegmentRepair(self._home, number, path)
         salvage = work.salvage()

@@ -1,5 +1,6 @@
 """A damaged journal segment: each record as it was, where it can be had, and back into the journal under its revision id."""
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from archive.disk import Bytes
 from archive.errors import BadInput, Damaged
 from archive.flow.copies import PIECE_BYTES, describe_again, journal_again
 from archive.flow.home import Home
+from archive.flow.mirroring import twin_of
 from archive.flow.voiding import void_sequences
 from archive.pack.bit_flip import without_flip
 from archive.pack.checksum import BLOCK_BYTES, crc32, digest_of
@@ -62,7 +64,8 @@ class SegmentRepair:
 
     def salvage(self) -> Salvage:
         out = Salvage()
-        with self._mapped() as view:
+        with _mapped(self._path) as view, contextlib.ExitStack() as open_files:
+            twins, twin = self._twins(open_files)
             epoch = None
             try:
                 items = list(scan_segment(self.number, self._path, lambda _: True, self._home.disk))
@@ -73,21 +76,30 @@ class SegmentRepair:
                     return out
                 items = list(scan_segment(self.number, self._path, lambda _: True, self._home.disk, epoch=epoch))
             for position, item in enumerate(items):
-                if isinstance(item, Gap):
+                first, end = item.location.offset, item.location.offset + (item.length if isinstance(item, Gap) else 1)
+                whole = [twins[at] for at in sorted(twins) if first <= at < end]
+                if whole and (isinstance(item, Gap) or item.damage):
+                    out.records += [_from_mirror(twin, one) for one in whole if one.header.kind != Kind.END]
+                    if isinstance(item, Gap) and sum(one.header.total_length for one in whole) < item.length:
+                        out.lost.append(f"some of {item.length} bytes at {first}")
+                elif isinstance(item, Gap):
                     last = position == len(items) - 1
                     self._take_gap(out, view, item, epoch or bytes(view[16:32]), last)
                 elif item.header.kind != Kind.END and item.header.sequence not in self._void:
                     self._take(out, view, item)
         return out
 
-    @contextmanager
-    def _mapped(self) -> Iterator[memoryview]:
-        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                yield view
-            finally:
-                view.release()
+    def _twins(self, open_files: contextlib.ExitStack) -> tuple[dict[int, Found], memoryview]:
+        """Whole records of the same segment in the mirror by place, and its bytes."""
+        path = twin_of(self._home.settings, self._path)
+        if path is None:
+            return {}, memoryview(b"")
+        try:
+            items = list(scan_segment(self.number, path, lambda _: False, self._home.disk))
+        except Damaged:
+            return {}, memoryview(b"")
+        whole = {item.location.offset: item for item in items if isinstance(item, Found) and not item.damage}
+        return whole, open_files.enter_context(_mapped(path))
 
     def _take(self, out: Salvage, view: memoryview, item: Found) -> None:
         header, start = item.header, item.location.offset + HEADER_BYTES
@@ -174,7 +186,7 @@ class SegmentRepair:
         """What is still needed of them, durable in other segments when this returns."""
         home = self._home
         void = self._void.union(*(Void.from_bytes(r.payload).sequences for r in records if r.kind == Kind.VOID and r.payload))
-        with self._mapped() as view:
+        with _mapped(self._path) as view:
             for record in records:
                 if record.sequence in void or not self._is_needed(record):
                     continue
@@ -208,6 +220,22 @@ class SegmentRepair:
     def move_away(self) -> Path:
         """The segment, out of the journal."""
         return self._home.journal.move_away(self.number, self._home.settings.node.data / "quarantine")
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            yield view
+        finally:
+            view.release()
+
+
+def _from_mirror(view: memoryview, item: Found) -> Record:
+    header, start = item.header, item.location.offset + HEADER_BYTES
+    descriptor = InstanceDescriptor.from_json(loads(item.descriptor)) if header.kind == Kind.INSTANCE else None
+    return Record(header.kind, header.sequence, descriptor, start, bytes(view[start : start + header.payload_length]), "from the mirror")
 
 
 def _pieces(view: memoryview, record: Record) -> Iterator[Bytes]:

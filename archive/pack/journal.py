@@ -7,6 +7,7 @@ journal/
   sealed/<number>.seg      no one writes to these any more
   spare/<number>.seg       released, kept for another life
   incoming/<number>.<slot>.part  on its way in; what a dead process left is deleted when another takes its slot
+  mirror                   the mark that a mirror has too, while every change goes to both (`archive.flow.mirroring`)
 """
 
 import contextlib
@@ -88,7 +89,7 @@ class Journal:
 
     def close(self) -> None:
         """Seal the current segment and give the descriptors back."""
-        with self._lock:
+        with self._lock, contextlib.suppress(Exhausted):  # Its mirror failed before: the next start seals it.
             self._seal()
         if self._counters >= 0:
             self.disk.close(self._counters)
@@ -335,13 +336,7 @@ class Journal:
 
     def segments(self) -> Iterator[tuple[int, Path]]:
         """Every segment that holds records, in order of number."""
-        found = {
-            int(m[1]): folder / name
-            for folder in (self._open, self._sealed)
-            for name in self.disk.list_folder(folder)
-            if (m := _NAME.match(name))
-        }
-        yield from sorted(found.items())
+        yield from sorted(segments_below(self.folder, self.disk).items())
 
     def sync_released(self) -> None:
         """Segments that were released are so for certain."""
@@ -386,3 +381,13 @@ class Journal:
                 self.disk.unlink(path)
         finally:
             self.disk.close(fd)
+
+
+def segments_below(folder: Path, disk: Disk) -> dict[int, Path]:
+    """Every segment of a journal that holds records, by number."""
+    return {
+        int(m[1]): folder / where / name
+        for where in ("open", "sealed")
+        for name in disk.list_folder(folder / where)
+        if (m := _NAME.match(name))
+    }

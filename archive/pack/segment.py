@@ -147,8 +147,10 @@ class Segment:
             self._users -= 1
             if self._users:
                 return
-        seal(self)
-        self._disk.close(self.fd)
+        try:
+            seal(self)
+        finally:
+            self._disk.close(self.fd)
 
 
 class LargeRecord:
@@ -209,4 +211,5 @@ class LargeRecord:
             self._disk.close(self._fd)
             self._fd = -1
             if not self._committed:
-                self._disk.unlink(self._part)
+                with contextlib.suppress(FileNotFoundError):  # It got its name here, and its mirror did not.
+                    self._disk.unlink(self._part)

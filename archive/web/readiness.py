@@ -7,6 +7,7 @@ from archive.dicom.json import loads
 from archive.errors import ArchiveError, Unavailable
 from archive.flow.derived import counters_folder
 from archive.flow.home import Home
+from archive.flow.mirroring import journal_disk
 from archive.tier.probe import TierProbe
 from archive.web.services import Check, Figure
 
@@ -101,6 +102,7 @@ def _index(home: Home) -> str:
 
 def _room(home: Home) -> str:
     home.check_room()
+    journal_disk(home.settings, home.disk)
     instances, waiting = home.waiting()
     return f"{instances} instances, {waiting} bytes wait to be packed"
 
