@@ -95,7 +95,7 @@ class Home:
         limits = self.settings.journal
         if now < self._room_until and self._unlooked_bytes < limits.bytes_max // ROOM_SHARES:
             return
-        self._unlooked_bytes = 0
+        self._room_until, self._unlooked_bytes = 0.0, 0
         if self.waiting()[1] >= limits.bytes_max:
             raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)
         free = self.journal.disk.free_bytes(self.journal.folder)

@@ -190,6 +190,19 @@ def test_a_full_journal_is_exhausted_and_takes_again_when_packed(data: Path, mon
         assert life.send(LARGE)[0].outcome == "new"
 
 
+def test_what_was_refused_once_stays_refused(data: Path) -> None:
+    """Whether the bound was looked at because of the time or because of the bytes."""
+    bytes_max = 64 << 20
+    with living(settings_of(data, journal={"segment_bytes": 1 << 20, "large_bytes": LARGE_BYTES, "bytes_max": bytes_max})) as life:
+        life.send(SMALL)
+        with life.home.index.pending.environment.writing() as t:
+            life.home.index.pending._count(t, 0, bytes_max)
+        life.home.took(bytes_max // 64)
+        for _ in range(2):
+            with pytest.raises(Exhausted, match="bytes_max"):
+                life.send(LARGE)
+
+
 def test_a_disk_without_room_is_exhausted(data: Path) -> None:
     with (
         living(settings_of(data, journal={"free_bytes_min": 1 << 60, "large_bytes": LARGE_BYTES})) as life,
