@@ -9,12 +9,14 @@ import pydicom
 import pytest
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, build_role
+from pynetdicom.dsutils import encode
 
 from archive.config import DimseSection
+from archive.dimse.command import encode_command
 from archive.dimse.find import Find
 from tests.dimse.archives import STUDY_GET, STUDY_MOVE, Archive, archive_of, identifier, move, receiving
 from tests.dimse.conftest import Served
-from tests.dimse.peer import ABORT, Peer, c_store_rq, p_data, pdv
+from tests.dimse.peer import ABORT, EXPLICIT, Peer, c_store_rq, p_data, pdv
 from tests.dimse.test_find import Rows, answers, associated
 from tests.dimse.test_find import identifier as encoded_identifier
 from tests.kit import Noted, free_port, make_series
@@ -134,12 +136,21 @@ def test_a_request_for_commitment(archive: Archive) -> None:
     item, information = pydicom.Dataset(), pydicom.Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
     information.TransactionUID, information.ReferencedSOPSequence = generate_uid(), [item]
-    ae = AE("SINK")
-    ae.add_requested_context(PUSH_MODEL)
-    for action in (1, 2):  # An association each: on one, the report of the first may cross the second.
-        association = ae.associate("127.0.0.1", archive.port)
-        association.send_n_action(information, action, PUSH_MODEL, UID("1.2.840.10008.1.20.1.1"))
-        association.abort()
+    data = encode(information, is_implicit_vr=False, is_little_endian=True)
+    assert data
+    instance = "1.2.840.10008.1.20.1.1"
+    for action, status in ((1, 0x0000), (2, 0x0123)):
+        command: dict[int, int | bytes] = {
+            0x0003: str(PUSH_MODEL).encode(),
+            0x0100: 0x0130,
+            0x0110: 7,
+            0x0800: 1,
+            0x1001: instance.encode(),
+            0x1008: action,
+        }
+        with Peer(archive.port) as peer:
+            peer.associate(contexts=((1, PUSH_MODEL, [EXPLICIT]),), calling="SINK")
+            assert peer.send(p_data(pdv(1, 3, encode_command(command))), p_data(pdv(1, 2, data))).status() == status
     assert told(archive.noted, 2) == {
         ("N-ACTION", "", "success", "0x0000", "", 1),
         ("N-ACTION", "", "failure", "0x0123", "", 0),
