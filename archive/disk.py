@@ -125,6 +125,14 @@ class Disk:
         """The file's bytes and length are on the disk when this returns."""
         os.fdatasync(fd)
 
+    def sync_file(self, path: Path) -> None:
+        """As `sync`, of a file that somebody else may have written."""
+        fd = self.open_read(path)
+        try:
+            self.sync(fd)
+        finally:
+            self.close(fd)
+
     def sync_folder(self, path: Path) -> None:
         """The folder's names are on the disk when this returns."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -136,6 +144,20 @@ class Disk:
     def drop_cached(self, fd: int) -> None:
         """Ask that what follows is read from the disk itself."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """A file of these bytes, whole and durable under its name when this returns; until then what was there. Only of one at a time."""
+        part = path.with_name(f"{path.name}.part")
+        with contextlib.suppress(FileNotFoundError):
+            self.unlink(part)
+        fd = self.create(part)
+        try:
+            self.write(fd, [data], 0)
+            self.sync(fd)
+        finally:
+            self.close(fd)
+        self.rename(part, path)
+        self.sync_folder(path.parent)
 
     # --- names
 

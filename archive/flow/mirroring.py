@@ -7,7 +7,6 @@ written over. `archive.pack.mirror` keeps the two equal while processes run.
 import logging
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from archive.flow.identity import identify
 from archive.pack.frame import SEGMENT_HEADER_BYTES, Kind, SegmentHeader
 from archive.pack.held import FILE as HELD_FILE
 from archive.pack.held import HeldSegments
-from archive.pack.journal import Journal, segments_below
+from archive.pack.journal import Journal, away_name, segments_below
 from archive.pack.journal_reader import Found, scan_segment
 from archive.pack.mirror import READ_BYTES, MirroredDisk, copy_file
 
@@ -80,13 +79,13 @@ def settle_mirror(settings: Settings, disk: Disk) -> list[str]:
                 f"in {second} to {data} and start again. If it was not, and the mirror was off or away for a while, empty {second}"
             )
         mine = secrets.token_hex(16)
-        _write_mark(disk, first, mine)
+        disk.replace(first / MARK, mine.encode())
         disk.make_folder(second / "journal")
-        _write_mark(disk, second / "journal", BEGUN + mine)
+        disk.replace(second / "journal" / MARK, f"{BEGUN}{mine}".encode())
     identify(data, settings.node.name, disk)
     mended = _Settling(data, second, disk).run()
     if theirs != mine:
-        _write_mark(disk, second / "journal", mine)
+        disk.replace(second / "journal" / MARK, mine.encode())
     return mended
 
 
@@ -104,20 +103,6 @@ def _mark(folder: Path) -> str:
         return (folder / MARK).read_text()
     except FileNotFoundError:
         return ""
-
-
-def _write_mark(disk: Disk, folder: Path, text: str) -> None:
-    part = folder / f"{MARK}.part"
-    if part.exists():
-        disk.unlink(part)
-    fd = disk.create(part)
-    try:
-        disk.write(fd, [text.encode()], 0)
-        disk.sync(fd)
-    finally:
-        disk.close(fd)
-    disk.rename(part, folder / MARK)
-    disk.sync_folder(folder)
 
 
 class _Settling:
@@ -180,28 +165,28 @@ class _Settling:
 
     def _settle_file(self, name: str) -> None:
         first, second = self._data / name, self._second / name
-        if first.exists() and not (second.exists() and self._same(first, second)):
+        if first.exists() and not (second.exists() and same_content(self._disk, first, second)):
             self._copy(first, second)
         elif second.exists() and not first.exists():
             self._copy(second, first)
 
     def _settle_segment(self, number: int, first: Path, found: Path | None) -> None:
         second = self._second / first.relative_to(self._data)
-        self._sync(first)  # Before the second: else a power cut now might leave it with more.
+        self._disk.sync_file(first)  # Before the second: else a power cut now might leave it with more.
         if found is None:
             self._copy(first, second)
             return
         if found != second:
             self._disk.rename(found, second)
             self._disk.sync_folder(second.parent)
-        if self._same(first, second):
-            self._sync(second)
+        if same_content(self._disk, first, second):
+            self._disk.sync_file(second)
             return
-        ours, theirs = whole_records(number, first, self._disk), whole_records(number, second, self._disk)
+        ours, theirs = said_by(number, first, self._disk), said_by(number, second, self._disk)
         if theirs <= ours:
             self._copy(first, second)
         elif ours < theirs:
-            self._copy(first, self._data / "quarantine" / f"{number:012d}-{time.time_ns()}.seg")
+            self._copy(first, self._data / "quarantine" / away_name(number))
             self._copy(second, first)
             self._say(f"journal segment {number}: {len(theirs - ours)} records that were damaged are taken from the mirror")
 
@@ -212,33 +197,23 @@ class _Settling:
             header = SegmentHeader.unpack(self._disk.read_some(fd, SEGMENT_HEADER_BYTES, 0))
         finally:
             self._disk.close(fd)
-        return header is not None and header.number != number and not whole_records(header.number, path, self._disk)
+        return header is not None and header.number != number and not said_by(header.number, path, self._disk)
 
     def _settle_without_ours(self, number: int, found: Path, *, is_held: bool) -> None:
         if is_held:
             self._copy(found, self._ours / "sealed" / f"{number:012d}.seg")
             self._disk.rename(found, self._theirs / "sealed" / f"{number:012d}.seg")
             self._say(f"journal segment {number} was missing and is taken from the mirror")
-        elif not whole_records(number, found, self._disk):
+        elif not said_by(number, found, self._disk):
             self._disk.unlink(found)
         else:  # Released a moment before the stop. Should it not have been, nothing is lost.
             self._disk.make_folder(self._second / "quarantine")
-            self._disk.rename(found, self._second / "quarantine" / f"{number:012d}-{time.time_ns()}.seg")
+            self._disk.rename(found, self._second / "quarantine" / away_name(number))
             logger.info("journal segment %d was released, and goes into the quarantine of the mirror", number)
 
     def _say(self, text: str) -> None:
         logger.error("mirror: %s", text)
         self._mended.append(text)
-
-    def _sync(self, path: Path) -> None:
-        fd = self._disk.open_read(path)
-        try:
-            self._disk.sync(fd)
-        finally:
-            self._disk.close(fd)
-
-    def _same(self, first: Path, second: Path) -> bool:
-        return same_content(self._disk, first, second)
 
 
 def same_content(disk: Disk, first: Path, second: Path) -> bool:
@@ -256,14 +231,19 @@ def same_content(disk: Disk, first: Path, second: Path) -> bool:
             disk.close(fd)
 
 
-def whole_records(number: int, path: Path, disk: Disk) -> set[tuple[int, int, int]]:
-    """Place, sequence and kind of each record of a segment that says something and that nothing is wrong with."""
+def whole_records(number: int, path: Path, disk: Disk) -> list[Found]:
+    """Records of a segment that nothing is wrong with; none where its header is damaged."""
     try:
         items = list(scan_segment(number, path, lambda _: False, disk))
     except Damaged:
-        return set()
-    whole = (item for item in items if isinstance(item, Found) and not item.damage and item.header.kind != Kind.END)
-    return {(item.location.offset, item.header.sequence, item.header.kind) for item in whole}
+        return []
+    return [item for item in items if isinstance(item, Found) and not item.damage]
+
+
+def said_by(number: int, path: Path, disk: Disk) -> set[tuple[int, int, int]]:
+    """Place, sequence and kind of each whole record of a segment that says something."""
+    whole = whole_records(number, path, disk)
+    return {(item.location.offset, item.header.sequence, item.header.kind) for item in whole if item.header.kind != Kind.END}
 
 
 def twin_of(settings: Settings, path: Path) -> Path | None:
@@ -277,7 +257,7 @@ def twin_of(settings: Settings, path: Path) -> Path | None:
 def mirror_has_all(settings: Settings, number: int, path: Path, disk: Disk) -> bool:
     """Whether the next start takes a damaged segment from the mirror."""
     twin = twin_of(settings, path)
-    return twin is not None and whole_records(number, path, disk) < whole_records(number, twin, disk)
+    return twin is not None and said_by(number, path, disk) < said_by(number, twin, disk)
 
 
 def missing_in_mirror(settings: Settings, journal: Journal, disk: Disk) -> Iterator[tuple[int, str]]:
@@ -293,7 +273,7 @@ def missing_in_mirror(settings: Settings, journal: Journal, disk: Disk) -> Itera
             elif same_content(disk, path, twin):
                 continue
             else:
-                records = whole_records(number, path, disk) - whole_records(number, twin, disk)
+                records = said_by(number, path, disk) - said_by(number, twin, disk)
                 lost = f"{len(records)} of its records are damaged" if records and twin.exists() else ""
         except FileNotFoundError:
             continue  # It was released meanwhile.

@@ -171,7 +171,7 @@ class _Recovery:
             return  # Said by `_scan`.
         whole = [item for item in found if isinstance(item, Found) and not item.damage and item.header.sequence not in self._void]
         if whole:
-            self._sync(path)
+            self._home.disk.sync_file(path)
         for item in whole:
             deletion = Deletion.from_json(loads(item.payload))
             with self._packed.environment.reading() as t:
@@ -200,21 +200,13 @@ class _Recovery:
                 f"journal segment {at.segment}: what was being written at {at.offset} when the node stopped is incomplete"
             )
         if any(isinstance(i, Found) for i in items):
-            self._sync(path)
+            self._home.disk.sync_file(path)  # What was found is believed, so it must not vanish with the power.
         needed = False
         for batch in _batches(items):
             with self._pending.environment.writing() as t, self._packed.environment.reading() as packed:
                 for item in batch:
                     needed |= self._take(t, packed, item)
         return needed
-
-    def _sync(self, path: Path) -> None:
-        """What was found is believed, so it must not vanish with the power."""
-        fd = self._home.disk.open_read(path)
-        try:
-            self._home.disk.sync(fd)
-        finally:
-            self._home.disk.close(fd)
 
     def _keep(self, number: int) -> None:
         with self._pending.environment.writing() as t:

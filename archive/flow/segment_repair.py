@@ -12,7 +12,7 @@ from archive.disk import Bytes
 from archive.errors import BadInput, Damaged
 from archive.flow.copies import PIECE_BYTES, describe_again, journal_again
 from archive.flow.home import Home
-from archive.flow.mirroring import twin_of
+from archive.flow.mirroring import twin_of, whole_records
 from archive.flow.voiding import void_sequences
 from archive.pack.bit_flip import without_flip
 from archive.pack.checksum import BLOCK_BYTES, crc32, digest_of
@@ -92,14 +92,10 @@ class SegmentRepair:
     def _twins(self, open_files: contextlib.ExitStack) -> tuple[dict[int, Found], memoryview]:
         """Whole records of the same segment in the mirror by place, and its bytes."""
         path = twin_of(self._home.settings, self._path)
-        if path is None:
+        whole = whole_records(self.number, path, self._home.disk) if path is not None else []
+        if path is None or not whole:
             return {}, memoryview(b"")
-        try:
-            items = list(scan_segment(self.number, path, lambda _: False, self._home.disk))
-        except Damaged:
-            return {}, memoryview(b"")
-        whole = {item.location.offset: item for item in items if isinstance(item, Found) and not item.damage}
-        return whole, open_files.enter_context(_mapped(path))
+        return {item.location.offset: item for item in whole}, open_files.enter_context(_mapped(path))
 
     def _take(self, out: Salvage, view: memoryview, item: Found) -> None:
         header, start = item.header, item.location.offset + HEADER_BYTES

@@ -53,17 +53,7 @@ class HeldSegments:
             self._disk.sync_folder(self._path.parent)
         if self._known == set(wanted):
             return
-        part = self._path.with_name(f"{FILE}.part")
-        with contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(part)
-        fd = self._disk.create(part)
-        try:
-            self._disk.write(fd, [dumps({"segments": wanted, "crc32": crc32(dumps(wanted))})], 0)
-            self._disk.sync(fd)
-        finally:
-            self._disk.close(fd)
-        self._disk.rename(part, self._path)
-        self._disk.sync_folder(self._path.parent)
+        self._disk.replace(self._path, dumps({"segments": wanted, "crc32": crc32(dumps(wanted))}))
         self._known = set(wanted)
 
     def forget(self, numbers: Iterable[int]) -> None:

@@ -360,7 +360,7 @@ class Journal:
         self.disk.make_folder(folder)
         path = self.path_of(number)
         self.held.forget([number])
-        away = folder / f"{number:012d}-{time.time_ns()}.seg"
+        away = folder / away_name(number)
         self.disk.rename(path, away)
         self.disk.sync_folder(folder)
         self.disk.sync_folder(path.parent)
@@ -381,6 +381,11 @@ class Journal:
                 self.disk.unlink(path)
         finally:
             self.disk.close(fd)
+
+
+def away_name(number: int) -> str:
+    """Of a segment's file that is taken out of the journal, maybe not the first of this number."""
+    return f"{number:012d}-{time.time_ns()}.seg"
 
 
 def segments_below(folder: Path, disk: Disk) -> dict[int, Path]:
