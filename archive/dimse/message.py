@@ -156,8 +156,8 @@ class Messages:
         """Say that an operation is over: its message id may be used again."""
         self._cancelled.clear()
 
-    def read_response(self, message_id: int) -> tuple[Context, Command]:
-        """Wait for the response to a request of ours; its data set, if it has one, is to be read next. Cancels on the way are kept.
+    def read_response(self, message_id: int) -> Command:
+        """Wait for the response to a request of ours; its data set, if it has one, is left unread. Cancels on the way are kept.
 
         Raises
         ------
@@ -166,12 +166,14 @@ class Messages:
         """
         while self._ahead is None:
             self._look_ahead(idle=False)
-        context, command = self.read_command()
+        _, command = self.read_command()
         if not command.is_response or command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1) != message_id:
             raise Violation(
                 AbortReason.NOT_SPECIFIED, f"a command 0x{command.command_field:04X} that is no response to message {message_id}"
             )
-        return context, command
+        if command.has_data_set:
+            self.skip_data_set()
+        return command
 
     def _look_ahead(self, idle: bool = True) -> None:
         context, command = self.read_command(idle)

@@ -101,7 +101,7 @@ class Outgoing:
             raise Refused(f"no presentation context is accepted by {self}")
 
     def call(self, context: Context, elements: Mapping[int, int | bytes], data_set: bytes = b"") -> Command:
-        """Send a request and wait for its response, which has no data set.
+        """Send a request and wait for its response.
 
         Parameters
         ----------
@@ -118,10 +118,7 @@ class Outgoing:
         message_id = self._last_message_id = self._last_message_id % 0xFFFF + 1
         command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001 if data_set else NO_DATA_SET}
         self.messages.send(context.context_id, encode_command(command), data_set)
-        _, response = self.messages.read_response(message_id)
-        if response.has_data_set:
-            self.messages.skip_data_set()
-        return response
+        return self.messages.read_response(message_id)
 
     def release(self) -> None:
         """End it in order, as far as the peer goes along."""

@@ -176,9 +176,7 @@ class SubOperations:
                 try:
                     message_id = self._send(current)
                     following = self._prepare(queue)
-                    _, response = self._messages.read_response(message_id)
-                    if response.has_data_set:
-                        self._messages.skip_data_set()
+                    response = self._messages.read_response(message_id)
                 except AssociationEnded as end:
                     self._tally.fail(current.stored, str(end))
                     raise

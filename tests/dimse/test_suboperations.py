@@ -47,12 +47,12 @@ class Peer:
         self._sent += 1
         self.events.append("send")
 
-    def read_response(self, message_id: int) -> tuple[Context, Command]:
+    def read_response(self, message_id: int) -> Command:
         if self._sent == self._end_at:
             raise AssociationEnded("gone")
         self.events.append("response")
         numbers = {Field.COMMAND_FIELD: CommandField.C_STORE_RQ | RESPONSE, Field.COMMAND_DATA_SET_TYPE: NO_DATA_SET, Field.STATUS: 0}
-        return CONTEXT, Command({field: number.to_bytes(2, "little") for field, number in numbers.items()})
+        return Command({field: number.to_bytes(2, "little") for field, number in numbers.items()})
 
 
 def run(peer: Any, instances: list[Located], go_on: Callable[[], bool] = lambda: True) -> tuple[Tally, deque[Located]]:
