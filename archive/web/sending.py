@@ -108,8 +108,7 @@ async def send_body(request: web.Request, body: Body, status: int, headers: dict
                 batch = [] if following is None else await following
         await response.write_eof()
     except ClientConnectionResetError:
-        request[BROKEN_OFF] = "cancelled"
-        log.debug("the client of %s went away", request.path)
+        _left(request)
     except Exception as error:
         # Whatever it is: an answer that says so would go out as bytes of the one that has begun.
         if not response.prepared:
@@ -165,8 +164,7 @@ async def send_pieces(
                 await outlet.write(pieces)
             await response.write_eof()
     except ClientConnectionResetError:
-        request[BROKEN_OFF] = "cancelled"
-        log.debug("the client of %s went away", request.path)
+        _left(request)
     except Exception as error:
         if not response.prepared:
             raise
@@ -175,6 +173,12 @@ async def send_pieces(
         pieces.clear()
         closing()
     return response
+
+
+def _left(request: web.Request) -> None:
+    """The client went away."""
+    request[BROKEN_OFF] = "cancelled"
+    log.debug("the client of %s went away", request.path)
 
 
 def cut(request: web.Request, error: BaseException) -> None:
