@@ -1,6 +1,7 @@
 """Rows M of the crash table in docs/recovery.md: what is on both disks, and what the next start does about it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,21 @@ class MirroredStory(test_every_cut.Story):
         super().__init__(disk, self.places.data)
         self.settings = settings_of(self.places.data, **mirrored(self.places.mirror))
 
+    def assert_whole(self) -> None:
+        test_every_cut.assert_whole(self, self.places.data)
+
 
 class MirroredDeletions(test_every_cut_of_deletion.Story):
     def __init__(self, disk: CuttingDisk, folder: Path) -> None:
         self.places = Places(folder)
         super().__init__(disk, self.places.data)
         self.settings = settings_of(self.places.data, **mirrored(self.places.mirror, compaction={"grace_seconds": 0}))
+
+    def assert_whole(self) -> None:
+        test_every_cut_of_deletion.assert_whole(self, self.places.data)
+
+
+Told = MirroredStory | MirroredDeletions
 
 
 def lose_the_first_disk(settings: Settings, places: Places) -> None:
@@ -210,27 +220,21 @@ def lose_the_first_disk(settings: Settings, places: Places) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("loss", "torn", "first"),
-    [("nothing", True, "kept"), ("unsynced", False, "kept"), ("nothing", True, "lost"), ("unsynced", False, "lost")],
+    ("kind", "loss", "torn", "first"),
+    [
+        (MirroredStory, "nothing", True, "kept"),
+        (MirroredStory, "unsynced", False, "kept"),
+        (MirroredStory, "nothing", True, "lost"),
+        (MirroredStory, "unsynced", False, "lost"),
+        (MirroredDeletions, "unsynced", False, "kept"),
+        (MirroredDeletions, "nothing", True, "lost"),
+    ],
 )
-def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool, first: str) -> None:
-    def assert_whole(story: MirroredStory, _: Path) -> None:
+def test_a_cut_at_every_call(folder: Path, kind: Callable[[CuttingDisk, Path], Told], loss: Loss, torn: bool, first: str) -> None:
+    def assert_whole(story: Told, _: Path) -> None:
         if first == "lost":
             lose_the_first_disk(story.settings, story.places)
-        test_every_cut.assert_whole(story, story.places.data)
+        story.assert_whole()
         assert_equal(story.settings)
 
-    cut_at_every_call(MirroredStory, folder, assert_whole, loss, torn)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("loss", "torn", "first"), [("unsynced", False, "kept"), ("nothing", True, "lost")])
-def test_a_cut_at_every_call_of_deletion(folder: Path, loss: Loss, torn: bool, first: str) -> None:
-    def assert_whole(story: MirroredDeletions, _: Path) -> None:
-        if first == "lost":
-            lose_the_first_disk(story.settings, story.places)
-        test_every_cut_of_deletion.assert_whole(story, story.places.data)
-        assert_equal(story.settings)
-
-    cut_at_every_call(MirroredDeletions, folder, assert_whole, loss, torn)
+    cut_at_every_call(kind, folder, assert_whole, loss, torn)
