@@ -49,7 +49,7 @@ class Spares:
         limits = self._home.settings.journal
         if self._home.waiting()[1] * 8 < limits.segment_bytes:
             return False
-        room = self._home.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
+        room = self._home.journal.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
         # Here it is the disk that others wait for.
         give_way = GivingWay(self._home.index.pending.environment, lambda: False, time.monotonic)
         return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(give_way)

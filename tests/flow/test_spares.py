@@ -9,6 +9,7 @@ import pytest
 
 from archive.errors import Exhausted
 from archive.flow import spares
+from archive.flow.recovery import recover
 from archive.flow.spares import Spares
 from tests.flow.objects import Life, files_below, living, make_object, settings_of
 
@@ -71,3 +72,16 @@ def test_they_are_made_until_stopped_and_after_any_error(
     assert not thread.is_alive()
     said = [record.getMessage() for record in caplog.records if "no spare" in record.getMessage()]
     assert len(said) == 3 and all(text in line for text, line in zip(("the disk is full", "broken", "a defect"), said, strict=True))
+
+
+def test_none_is_made_where_the_disk_of_the_mirror_has_little_room(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    settings = settings_of(data, journal={"segment_bytes": 1 << 20, "free_bytes_min": 0, "mirror": str(mirror)})
+    recover(settings)
+    with living(settings) as life:
+        life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
+        monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 16 << 20 if path.is_relative_to(mirror) else 1 << 40)
+        assert not Spares(life.home).make_one()
+        monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: (16 << 20) + 1 if path.is_relative_to(mirror) else 1 << 40)
+        assert Spares(life.home).make_one()
