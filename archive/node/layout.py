@@ -4,6 +4,7 @@ from pathlib import Path
 
 from archive.config import Settings
 from archive.errors import NotFound, WrongUse
+from archive.tier.directory import DirectoryTier
 from archive.tier.opening import open_tier
 
 FOLDERS = ("journal", "index", "pool", "derived")
@@ -19,19 +20,27 @@ def with_absolute_data(settings: Settings) -> Settings:
 def make_layout(settings: Settings) -> None:
     """Make the data folder and its subfolders where they are missing; a new one is for its owner alone.
 
+    A tier's folder is made for a new archive only: one that is missing later may be a disk that is not mounted.
+
     Raises
     ------
     WrongUse
-        The folder cannot be made or written, or the tier's URL is none.
+        The folder, or the tier's, cannot be made or written, or the tier's URL is none.
     """
     data = settings.node.data
-    open_tier(settings.node.tier, data / PACKS)
+    tier = open_tier(settings.node.tier, data / PACKS)
+    is_new = not any((data / name).exists() for name in FOLDERS)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FOLDERS if settings.node.tier else (*FOLDERS, PACKS):
             (data / name).mkdir(exist_ok=True)
     except OSError as error:
         raise WrongUse(f"data folder {data}: {error.strerror}") from error
+    if is_new and settings.node.tier and isinstance(tier, DirectoryTier):
+        try:
+            tier.make_root()
+        except OSError as error:
+            raise WrongUse(f"tier {settings.node.tier}: {error.strerror}") from error
 
 
 def want_archive(settings: Settings) -> Path:

@@ -185,6 +185,10 @@ class DirectoryTier:
     def local_path(self, name: PackName) -> Path | None:
         return self._path(name)
 
+    def make_root(self) -> None:
+        """The folder itself, where it is missing."""
+        self._disk.make_folder(self._root)
+
     def check(self) -> None:
         if not self._root.is_dir() or not os.access(self._root, os.R_OK | os.W_OK):
             raise Unavailable(f"{self.url} cannot be read and written")
