@@ -123,6 +123,9 @@ class _Recovery:
         missing = self._missing()
         home.journal.raise_counters(self._last_sequence, self._last_segment)
         home.journal.held.write([*held, *missing])
+        if self._void:
+            # A segment that a start before this one released must not come back once the void record that names a record of it is gone.
+            home.journal.sync_released()
         for number, _ in segments:
             if number not in held:
                 home.journal.release(number)

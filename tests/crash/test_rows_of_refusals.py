@@ -28,7 +28,7 @@ OPEN = "(sync|write) .*/open/.*seg"
 
 
 class FailingDisk(CuttingDisk):
-    """Calls fail by what they are; a write that fails has come down whole."""
+    """Calls fail by what they are; what a write or a sync that fails should have done is done all the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +49,13 @@ class FailingDisk(CuttingDisk):
             return super().write(fd, parts, offset)
         except OSError:
             super(CuttingDisk, self).write(fd, parts, offset)
+            raise
+
+    def sync(self, fd: int) -> None:
+        try:
+            super().sync(fd)
+        except OSError:
+            self._synced[self._open[fd]] = self.read(fd, self.size(fd), 0)
             raise
 
 
@@ -248,6 +255,22 @@ def test_R4_cut_between_the_releases(doomed: Doomed) -> None:
     doomed.die_before("sync folder .*/sealed", doomed.life.packer.pack_now, "unsynced")
     with restarted(doomed.settings) as (_, life), pytest.raises(NotFound):
         life.received(SMALL)
+
+
+def test_R4_a_start_that_releases_the_void_record_makes_the_earlier_release_durable(doomed: Doomed) -> None:
+    doomed.life.send(*SERIES)
+    fail(doomed, "sync .*/open/.*seg")
+    with pytest.raises(ArchiveError):
+        delete(doomed.life, SERIES[1])
+    doomed.life.packer.pack_now()
+    ((segment, _),) = voids(doomed)[0].voided
+    assert segment not in dict(doomed.life.home.journal.segments()), "its release is not durable"
+    doomed.die("nothing")
+    second = Doomed(doomed.data, doomed.disk, **ALLOWED)  # Releases the segment of the void record, and writes over it.
+    second.life.send(SMALL)
+    second.die("unsynced")
+    with restarted(doomed.settings) as (_, life):
+        life.assert_served([*SERIES, SMALL])
 
 
 def test_R3_repair_of_the_segment_keeps_it_void(doomed: Doomed) -> None:
