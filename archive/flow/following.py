@@ -12,7 +12,10 @@ from itertools import islice
 from archive.errors import BadInput, Damaged, NotFound, Unavailable
 from archive.flow.home import Home
 from archive.flow.ingest import same_as_located
+from archive.index.environment import Transaction
+from archive.index.packed import PackedIndex
 from archive.index.packed_writer import PackedWriter
+from archive.pack.descriptor import InstanceDescriptor
 from archive.pack.naming import PackName
 from archive.pack.pack_reader import PackTail, TailBytes, parse_tail
 from archive.tier.protocol import NumberTaken
@@ -119,18 +122,20 @@ def settle_pending(home: Home) -> int:
     for key in keys:
         with pending.environment.writing() as t, packed.environment.reading() as p:
             waiting = [record.descriptor for record in pending.instances(t, key)]
-            done = [
-                d.revision.sequence
-                for d in waiting
-                if packed.is_revision_deleted(p, d.revision)
-                or any(found.revision == d.revision and same_as_located(d, found) for found in packed.find(p, d.sop_instance_uid))
-            ]
+            done = [d.revision.sequence for d in waiting if is_done_with(packed, p, d)]
             pending.remove(t, done)
         settled += len(done)
     with pending.environment.writing() as t, packed.environment.reading() as p:
         known = [d.revision.sequence for d in pending.deletions(t) if packed.is_deletion_known(p, d.revision)]
         pending.remove_small(t, "deletions", known)
     return settled
+
+
+def is_done_with(packed: PackedIndex, t: Transaction, waiting: InstanceDescriptor) -> bool:
+    """Whether a record of the journal rests in a pack, or is deleted."""
+    return packed.is_revision_deleted(t, waiting.revision) or any(
+        found.revision == waiting.revision and same_as_located(waiting, found) for found in packed.find(t, waiting.sop_instance_uid)
+    )
 
 
 def next_sequence(home: Home) -> int:

@@ -11,7 +11,7 @@ from archive.dicom.attributes import ATTRIBUTES_VERSION
 from archive.dicom.metadata import METADATA_VERSION
 from archive.disk import Bytes
 from archive.errors import ArchiveError
-from archive.flow.following import next_sequence
+from archive.flow.following import is_done_with, next_sequence
 from archive.flow.home import Home
 from archive.flow.identity import Identity
 from archive.flow.in_order import Turn, at_once
@@ -106,7 +106,20 @@ class PackSteps:
         with self._packed.environment.writing() as t:
             self._writer.add_pack(t, name, tail)
 
+    def forget_resting(self, sequence: int, plan: Plan) -> None:
+        """Forget a plan whose number was published, and what it named as far as that rests in packs or is deleted.
+
+        The pack may have been published as void: then its records still wait, for another plan.
+        """
+        with self._pending.environment.reading() as t, self._packed.environment.reading() as p:
+            waiting = [found.descriptor for s in plan.sequences if (found := self._pending.get(t, s)) is not None]
+            done = [d.revision.sequence for d in waiting if is_done_with(self._packed, p, d)]
+            deletions = [d.revision for d in self._pending.deletions(t) if d.revision.sequence in plan.sequences]
+            done += [revision.sequence for revision in deletions if self._packed.is_deletion_known(p, revision)]
+        self.forget(sequence, Plan(plan.plan_id, plan.pack_sequence, done))
+
     def forget(self, sequence: int, plan: Plan) -> None:
+        """Forget a plan and all that it names."""
         with self._pending.environment.writing() as t:
             self._pending.remove(t, plan.sequences)
             self._pending.remove_small(t, "deletions", plan.sequences)

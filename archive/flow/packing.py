@@ -289,7 +289,7 @@ class Packer:
             with self._packed.environment.reading() as t:
                 fulfilled = self._packed.is_fulfilled(t, self._home.identity.name, plan)
             if fulfilled:
-                self._steps.forget(sequence, plan)
+                self._steps.forget_resting(sequence, plan)
                 continue
             try:
                 resting = self._steps.resting(plan)
@@ -304,7 +304,7 @@ class Packer:
                 continue
             if resting is not None:  # Whatever became of its records since: it was written whole.
                 self._steps.commit(resting, read_pack_tail(self._home.tier, resting))
-                self._steps.forget(sequence, plan)
+                self._steps.forget_resting(sequence, plan)
                 continue
             with self._pending.environment.reading() as t:
                 found = [self._pending.get(t, s) for s in plan.sequences if s not in deletions]

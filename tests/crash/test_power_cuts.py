@@ -21,14 +21,15 @@ def test_power_cuts() -> None:
     assert min(counts[what] for what in ("kills", "failed calls", "acknowledged", "deleted", "flipped bits")) > 0
 
 
-@pytest.mark.parametrize("seed", [20037, 50066, 70148, 300316, 600122, 701066])
+@pytest.mark.parametrize("seed", [20037, 50066, 70148, 300316, 600122, 701066, 710310])
 def test_stories_that_went_wrong_once(seed: int, tmp_path: Path) -> None:
     """Each is a defect that was mended.
 
     20037: a pack was believed whose name was not durable, since its writer was killed before it synced the folder. 50066: a deletion that
     had failed was done by the next start. 70148: a refused object was taken in. 300316: records went on behind one whose sync had failed.
     600122: the list of segments that hold something was believed though its name was not durable. 701066: a start released the segment of
-    a void record before the release of the segment that it spoke of was durable.
+    a void record before the release of the segment that it spoke of was durable. 710310: a plan's number was published as void, an error
+    came behind that, and all records of the plan were forgotten.
     """
     tell(seed, tmp_path, Counter())
 

@@ -8,6 +8,7 @@ import pytest
 
 from archive.errors import Damaged, Exhausted
 from archive.flow.check import verify
+from archive.flow.deletion import Deleter
 from archive.flow.pack_steps import PackSteps
 from archive.flow.recovery import rebuild_index, recover
 from archive.flow.repair import How, repair
@@ -289,6 +290,37 @@ def test_V2_a_pack_rests_damaged_and_its_plan_is_not_done_with(data: Path) -> No
         assert plans(life) == []
         life.assert_served(SERIES)
     assert [finding.item for finding in verify(doomed.settings)] == [f"pack {first}"]
+
+
+@pytest.mark.parametrize("fails", ["its folder is not synced", "what waited is not forgotten"])
+def test_V3_a_number_is_published_as_void_and_an_error_comes_behind(data: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(data, deletion={"allowed": True})
+    recover(settings)
+    with living(settings) as life:
+        life.send(*SERIES)
+        steps, disk = life.packer._steps, life.home.disk
+
+        def fail(*_: object) -> None:
+            raise Exhausted("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "create", fail)
+            with pytest.raises(Exhausted):
+                life.packer.pack_now()
+        assert len(plans(life)) == 1
+        Deleter(life.home).delete([SERIES[1].sop_instance_uid], "test")
+        with monkeypatch.context() as patch:
+            if fails == "its folder is not synced":
+                patch.setattr(disk, "sync_folder", lambda path: fail() if path.name == "000000000" else None)
+            else:
+                patch.setattr(steps, "forget", fail)
+            with pytest.raises(Exhausted):
+                life.packer.pack_now()
+        life.packer.pack_now()
+        void, good = [read_pack_tail(life.home.tier, entry.name) for entry in life.home.tier.list_packs(NAME)]
+        assert (void.series, plans(life), life.home.waiting()) == ([], [], (0, 0))
+        assert [d.sop_instance_uid for _, d in good.series[0].instances] == uids([SERIES[0], SERIES[2]])
+        life.assert_served([SERIES[0], SERIES[2]])
 
 
 def test_X1_the_identity_is_half_written(data: Path) -> None:

@@ -154,8 +154,8 @@ class World:
         self.told.unsure.update(all_of_it)
         try:
             Deleter(self.life.home).delete([uid], "test")
-        except NotFound:
-            assert not set(all_of_it) & set(self.told.live())
+        except NotFound as error:
+            raise AssertionError(f"acknowledged and lost: {revision.sequence}, {uid}") from error
         for one in all_of_it:
             self.told.deleted[one] = self.told.kept.pop(one)
             self.told.unsure.discard(one)
