@@ -24,6 +24,7 @@ from archive.flow.voiding import void_sequences
 from archive.index.environment import Transaction
 from archive.index.index import INDEX_FORMAT, format_found
 from archive.index.packed_writer import PackedWriter
+from archive.index.pending import PendingIndex
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Void
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
@@ -71,6 +72,28 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
         return _Recovery(home, progress, RecoveryReport(left_over=left_over, mended=mended)).run()
 
 
+def renew_unreadable_pending(settings: Settings, disk: Disk = LOCAL_DISK) -> None:
+    """Make the index of what waits anew where it cannot be opened, and nothing else.
+
+    It is never synced: a power cut may leave something that is no LMDB file.
+
+    Raises
+    ------
+    Locked
+        It cannot be opened, and processes of the node still run.
+    Damaged
+        The index of packs cannot be opened either.
+    """
+    folder = settings.node.data / "index" / "pending"
+    try:
+        PendingIndex(folder, settings.index.map_bytes_max).environment.close()
+    except Damaged:
+        with sole_writer(settings.node.data, disk):
+            shutil.rmtree(folder)
+            with Home(settings, disk=disk) as home:
+                _Recovery(home, lambda _: None, RecoveryReport()).take_journal()
+
+
 def _discard_other_version(data: Path) -> None:
     """An index that another version wrote is not converted but made anew: it is derived."""
     found = format_found(data / "index")
@@ -112,12 +135,7 @@ class _Recovery:
         home.journal.seal_left_over(lambda _: True)
         report.left_over += home.journal.delete_left_over()
         self._settle_tier()
-        segments = list(home.journal.segments())
-        self._segments = {number for number, _ in segments}
-        self._void = void_sequences(segments)
-        for number, path in segments:
-            self._take_deletions(number, path)
-        held = [number for number, path in segments if self._scan(number, path)]
+        held = self.take_journal()
         with self._packed.environment.reading() as t:
             self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
         missing = self._missing()
@@ -126,15 +144,23 @@ class _Recovery:
         if self._void:
             # A segment that a start before this one released must not come back once the void record that names a record of it is gone.
             home.journal.sync_released()
-        for number, _ in segments:
-            if number not in held:
-                home.journal.release(number)
-                report.segments_released += 1
+        for number in sorted(self._segments.difference(held)):
+            home.journal.release(number)
+            report.segments_released += 1
         for text in report.damaged:
             logger.error("recovery: %s", text)
         for text in report.torn:
             logger.warning("recovery: %s", text)
         return report
+
+    def take_journal(self) -> list[int]:
+        """Take in what waits in the journal; the segments that are needed."""
+        segments = list(self._home.journal.segments())
+        self._segments = {number for number, _ in segments}
+        self._void = void_sequences(segments)
+        for number, path in segments:
+            self._take_deletions(number, path)
+        return [number for number, path in segments if self._scan(number, path)]
 
     def _missing(self) -> list[int]:
         missing = self._home.journal.missing()

@@ -120,6 +120,8 @@ class CuttingDisk(Disk):
     def rename(self, old: Path, new: Path) -> None:
         self._count(f"rename {old} to {new}")
         super().rename(old, new)
+        if old not in self._names:  # A folder of LMDB's files, which go past this.
+            return
         self._names[new] = self._names.pop(old)
         self._changes.append((old, new, self._names[new]))
 

@@ -15,26 +15,29 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.crash.wide_world import WideWorld
 from tests.crash.world import NUMBERS, SERIES, STUDIES, World
 
 LIVES = 10
 CALLS_MAX = 150
 
 
-def tell(seed: int, folder: Path, counts: Counter[str]) -> World:
+def tell(seed: int, folder: Path, counts: Counter[str], kind: type[World] = World) -> World:
     """One story; raises AssertionError where something does not hold."""
     rng = random.Random(seed)
-    world = World(folder / "data", rng)
+    world = kind(folder / "data", rng)
     try:
         for _ in range(LIVES):
             _live(world)
             if rng.random() < 0.1:
                 world.lose_index()
+            if isinstance(world, WideWorld) and rng.random() < 0.1:
+                world.until_cut(rng.randrange(CALLS_MAX), world.repair, power=rng.random() < 0.5)
             world.start()
             world.check()
             world.stop()
         world.check_at_rest()
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and kind is World:
             world.check_one_bit()
             world.check_at_rest()
             counts["flipped bits"] += 1
@@ -76,6 +79,9 @@ def _live(world: World) -> None:
 
 def _do_something(world: World) -> None:
     rng, told = world.rng, world.told
+    if isinstance(world, WideWorld) and rng.random() < 0.25:
+        world.do_more()
+        return
     choice = rng.random()
     if choice < 0.6:
         study, series, number = rng.randint(1, STUDIES), rng.randint(1, SERIES), rng.randint(1, NUMBERS)
@@ -88,7 +94,7 @@ def _do_something(world: World) -> None:
         world.delete(rng.choice(told.live()))
 
 
-def run(seed: int, stories: int, cuts: int, seconds: float) -> Counter[str]:
+def run(seed: int, stories: int, cuts: int, seconds: float, kind: type[World] = World) -> Counter[str]:
     """Stories from this seed on, until there were so many, or so many cuts, or the time is over."""
     memory = Path("/dev/shm")
     counts: Counter[str] = Counter()
@@ -98,7 +104,7 @@ def run(seed: int, stories: int, cuts: int, seconds: float) -> Counter[str]:
         while counts["stories"] < stories and counts["power cuts"] < cuts and time.monotonic() < deadline:
             folder = Path(tempfile.mkdtemp(prefix="power-cuts-", dir=memory if memory.is_dir() else None))
             try:
-                tell(seed + counts["stories"], folder, counts)
+                tell(seed + counts["stories"], folder, counts, kind)
             finally:
                 shutil.rmtree(folder)
             counts["stories"] += 1
@@ -113,9 +119,10 @@ def main() -> int:
     parser.add_argument("--stories", type=int, default=1 << 30)
     parser.add_argument("--cuts", type=int, default=1 << 30)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--wide", action="store_true", help="two processes, a tier that goes away, packs of some series, mirrors, repair")
     options = parser.parse_args()
     started = time.monotonic()
-    counts = run(options.seed, options.stories, options.cuts, options.seconds)
+    counts = run(options.seed, options.stories, options.cuts, options.seconds, WideWorld if options.wide else World)
     took = time.monotonic() - started
     last = options.seed + counts["stories"] - 1
     print(f"seeds {options.seed} to {last}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))

@@ -11,6 +11,7 @@ from archive.index.packed import PackedIndex
 from archive.pack.journal import Journal
 from tests.crash.power_cuts import run, tell
 from tests.crash.simulated import SimulatedDisk
+from tests.crash.wide_world import WideWorld
 
 
 @pytest.mark.slow
@@ -19,6 +20,13 @@ def test_power_cuts() -> None:
     counts = run(seed=1000, stories=30, cuts=1 << 30, seconds=200)
     assert counts["power cuts"] > 100
     assert min(counts[what] for what in ("kills", "failed calls", "acknowledged", "deleted", "flipped bits")) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_power_cuts_in_a_wider_world() -> None:
+    counts = run(seed=1, stories=12, cuts=1 << 30, seconds=200, kind=WideWorld)
+    assert counts["stories"] == 12 and counts["power cuts"] > 40
 
 
 @pytest.mark.parametrize("seed", [20037, 50066, 70148, 300316, 600122, 701066, 710310])

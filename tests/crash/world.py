@@ -12,6 +12,7 @@ from archive.flow.check import verify
 from archive.flow.compaction import Compactor
 from archive.flow.deletion import Deleter
 from archive.flow.home import Home
+from archive.flow.ingest import Accepted
 from archive.flow.query import Query, Search
 from archive.flow.recovery import rebuild_index, recover
 from archive.flow.repair import How, repair
@@ -134,13 +135,17 @@ class World:
         pixels = (f"{study}/{series}/{number} version {version} ".encode() * (size // 8))[:size]
         one = make_object(study, series, number, pixels=pixels)
         self.told.perhaps.append(one)
-        (accepted,) = self.life.send(one)
+        accepted = self.take_in(one)
         self.told.perhaps.pop()
         known = self.told.kept.get(accepted.revision)
         assert known is None or known.data_set == one.data_set, "one revision id for two objects"
         assert accepted.revision not in self.told.deleted, "a deleted object is called the same"
         self.told.kept[accepted.revision] = one
         self.told.unsure.discard(accepted.revision)  # It said that it has it.
+
+    def take_in(self, one: Object) -> Accepted:
+        (accepted,) = self.life.send(one)
+        return accepted
 
     def pack(self) -> None:
         aside = self.life.packer.pack_now().set_aside

@@ -117,6 +117,13 @@ def test_a_pack_that_the_index_does_not_know_is_salvaged_by_its_entries(place: P
     assert [text for text in findings(place.data) if text.startswith("damage")] == []
 
 
+def test_the_index_of_what_waits_is_no_lmdb_file_after_a_power_cut(place: Place) -> None:
+    (place.data / "index/pending/data.mdb").write_bytes(b"#" * 8192)
+    done = run(place)
+    assert (done.steps, done.lost, done.left) == ([], [], [])
+    assert_all_is_well(place, [])
+
+
 def test_nothing_is_deleted(place: Place) -> None:
     """What is taken out of service lies in quarantine."""
     damaged = {}

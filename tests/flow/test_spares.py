@@ -35,6 +35,17 @@ def test_none_is_made_for_a_few_objects_and_all_for_more(life: Life, data: Path)
     assert made(data) == COUNT_MAX
 
 
+def test_as_many_more_as_wait_to_be_packed(data: Path) -> None:
+    with living(settings_of(data, journal={"segment_bytes": 1 << 20, "free_bytes_min": 0})) as life:
+        makes = Spares(life.home)
+        life.send(make_object(1, 1, 1, pixel_bytes=200_000))
+        assert [makes.make_one() for _ in range(5)] == [True] * 4 + [False]
+        life.send(*[make_object(1, 1, number, pixel_bytes=700_000) for number in range(2, 6)])
+        while makes.make_one():
+            pass
+        assert made(data) == 4 + 2, "2.9 MiB wait"
+
+
 def test_none_is_made_where_the_disk_has_little_room(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
     monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 16 << 20)
@@ -52,10 +63,10 @@ def test_they_are_made_until_stopped_and_after_any_error(
     make, full = life.home.journal.make_spare, Exhausted("the disk is full")
     failures = iter([full, full, OSError("broken"), ValueError("a defect")])
 
-    def fail_first(between: Callable[[], None]) -> bool:
+    def fail_first(between: Callable[[], None], enough: int) -> bool:
         for failure in failures:
             raise failure
-        return make(between)
+        return make(between, enough)
 
     monkeypatch.setattr(life.home.journal, "make_spare", fail_first)
     stop = threading.Event()

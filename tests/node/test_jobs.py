@@ -24,6 +24,14 @@ def test_the_report_comes_back(tmp_path: Path) -> None:
     assert report["damaged"] == 0 and report["lines"]
 
 
+def test_what_a_power_cut_left_of_the_index_of_what_waits_is_no_damage(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "data")
+    (tmp_path / "data" / "journal").mkdir(parents=True)
+    run_job("recover", settings, print)
+    (tmp_path / "data/index/pending/data.mdb").write_bytes(b"#" * 8192)
+    assert run_job("verify", settings, print) == []
+
+
 def test_an_error_comes_back_as_what_it_was(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="gopher"):
         run_job("recover", settings_of(tmp_path / "data", tier="gopher://old/"), print)
