@@ -109,7 +109,7 @@ class JournalSection(Section):
     large_bytes: int = setting(4 * MIB, "Objects larger than this stream to a segment of their own.", "bytes", ge=64 * 1024)
     free_bytes_min: int = setting(64 * MIB, "Free disk space below which nothing is accepted.", "bytes", ge=0)
     mirror: str = setting("", "Folder on a second disk where the journal is kept a second time; empty: it is kept once.")
-    spare_segments_max: int = setting(4, "Segments kept ready: released ones, and new ones whose blocks are written.", "segments", ge=0)
+    spare_segments_max: int = setting(16, "Segments kept ready: released ones, and new ones whose blocks are written.", "segments", ge=0)
 
 
 class PackerSection(Section):

@@ -131,6 +131,10 @@ class Packer:
             with self._counting:
                 self._callers -= 1
 
+    def is_awaited(self) -> bool:
+        """Whether somebody waits until all is packed."""
+        return self._callers > 0
+
     def _totals(self) -> tuple[int, int, int]:
         with self._packed.environment.reading() as t:
             counts = self._packed.counts(t)
@@ -155,7 +159,7 @@ class Packer:
 
     def _in_a_hurry(self) -> bool:
         """Whether somebody waits for what is packed, or the journal presses."""
-        return self._callers > 0 or self._is_pressed() or bool(self._awaited.series())
+        return self.is_awaited() or self._is_pressed() or bool(self._awaited.series())
 
     # --- what
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from archive.errors import ArchiveError
 from archive.flow.giving_way import GivingWay
@@ -12,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 5.0
+REST_SECONDS = 0.05
+ALWAYS_SEGMENTS = 4
 ROOM_SEGMENTS = 16
 """Where the disk has not so much room, segments are made when they are needed."""
 
@@ -20,19 +23,22 @@ class Spares:
     """Keeps segments ready whose blocks are written, where objects come in by more than a few.
 
     Into blocks that are only reserved an object takes up to half as long again.
+
+    Parameters
+    ----------
+    others_wait : callable
+        Whether somebody waits for other work that needs the disk: then it rests.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, others_wait: Callable[[], bool] = lambda: False) -> None:
+        self._home, self._others_wait = home, others_wait
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; what fails is said, once, and tried again."""
         pause, problem = 0.0, ""
         while not stop.wait(pause):
             try:
-                # One at a time: nobody waits for the disk behind several of them.
-                self.make_one()
-                pause, problem = POLL_SECONDS, ""
+                pause, problem = 0.0 if self.make_one() else POLL_SECONDS, ""
             except Exception as error:  # Without this thread every object would take longer, and nothing would say why.
                 known = isinstance(error, ArchiveError | OSError)
                 if str(error) != problem:
@@ -45,11 +51,22 @@ class Spares:
                 pause, problem = RETRY_SECONDS, str(error)
 
     def make_one(self) -> bool:
-        """One more, where that is of use; whether it was."""
+        """One more, where that is of use; whether it was.
+
+        As much may come again as came lately, which is what waits to be packed.
+        """
         limits = self._home.settings.journal
-        if self._home.waiting()[1] * 8 < limits.segment_bytes:
+        waiting = self._home.waiting()[1]
+        if waiting * 8 < limits.segment_bytes or self._others_wait():
             return False
+        enough = ALWAYS_SEGMENTS + waiting // limits.segment_bytes
         room = self._home.journal.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
         # Here it is the disk that others wait for.
         give_way = GivingWay(self._home.index.pending.environment, lambda: False, time.monotonic)
-        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(give_way)
+
+        def between() -> None:
+            give_way()
+            while self._others_wait():
+                time.sleep(REST_SECONDS)
+
+        return room > ROOM_SEGMENTS * limits.segment_bytes and self._home.journal.make_spare(between, enough)

@@ -147,7 +147,7 @@ def run_packer(settings: Settings, listener: socket.socket, order: Message, stop
     control = ControlServer(listener, verbs)
     control.start()
     say({"ready": True})
-    preparing = threading.Thread(target=Spares(home).run, args=(stop,), name="spares", daemon=True)
+    preparing = threading.Thread(target=Spares(home, packer.is_awaited).run, args=(stop,), name="spares", daemon=True)
     preparing.start()
     packer.run(stop)
     preparing.join()

@@ -46,6 +46,15 @@ def test_as_many_more_as_wait_to_be_packed(data: Path) -> None:
         assert made(data) == 4 + 2, "2.9 MiB wait"
 
 
+def test_none_is_made_while_somebody_waits_for_packing(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spares, "REST_SECONDS", 0.001)
+    life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
+    assert not Spares(life.home, lambda: True).make_one()
+    waits = iter([False, True, True, True, False])  # Somebody comes while one is being made.
+    assert Spares(life.home, lambda: next(waits)).make_one()
+    assert list(waits) == [] and made(data) == 1
+
+
 def test_none_is_made_where_the_disk_has_little_room(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
     monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 16 << 20)
