@@ -1,6 +1,5 @@
 """Work that nobody waits for gives way while objects come in: it rests for a multiple of the time that it took."""
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ from archive.index.environment import Environment
 
 WORK_SECONDS = 0.001
 """Rests are made after so much work, since each costs a wake-up."""
-RESTS = 3
+RESTS = 9
 """A rest is so many times as long as the work before it."""
 REST_SECONDS_MAX = 0.05
 
@@ -25,23 +24,21 @@ class GivingWay:
     in_a_hurry : callable
         Whether somebody waits for the work after all; asked before each rest.
     clock : callable
-        Seconds that the calling thread worked: while it waits for a disk or another machine it holds nobody up.
+        Seconds that the process worked, all its threads: while it waits for a disk or another machine it holds nobody up.
     """
 
     def __init__(
         self,
         environment: Environment,
         in_a_hurry: Callable[[], bool],
-        clock: Callable[[], float] = time.thread_time,
+        clock: Callable[[], float] = time.process_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._environment, self._in_a_hurry, self._clock, self._sleep = environment, in_a_hurry, clock, sleep
         self._commits = environment.last_transaction()
-        self._thread, self._since = threading.get_ident(), clock()
+        self._since = clock()
 
     def __call__(self) -> None:
-        if threading.get_ident() != self._thread:  # Another one goes on with the work; its clock is another.
-            self._thread, self._since = threading.get_ident(), self._clock()
         worked = self._clock() - self._since
         if worked < WORK_SECONDS:
             return

@@ -33,7 +33,7 @@ class Waiting:
     """
 
     def __init__(self, journal: Journal, give_way: Callable[[], None] = lambda: None) -> None:
-        self._journal, self._give_way = journal, give_way
+        self._journal, self.give_way = journal, give_way
         self._open: OrderedDict[int, OpenSegment] = OrderedDict()
 
     def open(self, record: Pending) -> OpenRecord:
@@ -49,7 +49,7 @@ class Waiting:
         """The payload of a record in checked pieces of up to 1 MiB."""
         for offset in range(0, length, PIECE_BYTES):
             yield opened.view_in_place(offset, min(PIECE_BYTES, length - offset))
-            self._give_way()
+            self.give_way()
 
     def close(self) -> None:
         while self._open:

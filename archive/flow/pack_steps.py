@@ -80,8 +80,9 @@ class PackSteps:
             turn()
             return PackName(node, number, digest)
 
+        give_way = waiting.give_way if waiting is not None else lambda: None
         with self._home.pool.adopt(writer.length) as adoption:
-            name = self._home.tier.put(node, number, writer.length, adoption.tee(chunks()), final)
+            name = self._home.tier.put(node, number, writer.length, adoption.tee(chunks()), final, give_way)
             adoption.keep(name, writer.covered)
         self.commit(name, writer.tail())
         self.forget(sequence, plan)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 5.0
+HURRY_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,13 @@ class Packer:
 
         return [s.key for s in states if ready(s)]
 
-    def _is_pressed(self) -> bool:
-        return self._home.waiting()[1] > self._home.settings.packer.pressure_ratio * self._home.settings.journal.bytes_max
+    def _is_pressed(self, share: float = 1.0) -> bool:
+        """Whether as much waits as presses, or this share of it."""
+        return self._home.waiting()[1] > share * self._home.settings.packer.pressure_ratio * self._home.settings.journal.bytes_max
 
     def _in_a_hurry(self) -> bool:
-        """Whether somebody waits for what is packed, or the journal presses."""
-        return self.is_awaited() or self._is_pressed() or bool(self._awaited.series())
+        """Whether somebody waits for what is packed, or the journal will press soon."""
+        return self.is_awaited() or self._is_pressed(HURRY_SHARE) or bool(self._awaited.series())
 
     # --- what
 

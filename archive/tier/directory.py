@@ -37,7 +37,15 @@ class DirectoryTier:
         self._root, self._disk = root.absolute(), disk
         self.url = f"file://{self._root}"
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
+    def put(
+        self,
+        node: str,
+        sequence: int,
+        length: int,
+        chunks: Iterable[Bytes],
+        final: Callable[[str], PackName],
+        between: Callable[[], None] = lambda: None,
+    ) -> PackName:
         self._refuse_taken(node, sequence)
         part = self._root / in_flight_name(node, sequence)
         self._disk.make_folder(part.parent)
@@ -53,7 +61,7 @@ class DirectoryTier:
                 hashing.finish()
             name = final(whole.hexdigest())
             self._disk.drop_cached(fd)
-            if written != length or self._disk.size(fd) != length or self._digest(fd, length) != name.digest:
+            if written != length or self._disk.size(fd) != length or self._digest(fd, length, between) != name.digest:
                 raise Damaged(f"pack {name} is not at rest what was written ({written} of {length} bytes)")
             path = self._path(name)
             self._disk.make_folder(path.parent)
@@ -67,10 +75,11 @@ class DirectoryTier:
         self._disk.sync_folder(path.parent)
         return name
 
-    def _digest(self, fd: int, length: int) -> str:
+    def _digest(self, fd: int, length: int, between: Callable[[], None]) -> str:
         whole = hashlib.sha256()
         for offset in range(0, length, READ_BYTES):
             whole.update(self._disk.read(fd, min(READ_BYTES, length - offset), offset))
+            between()
         return whole.hexdigest()
 
     def _refuse_taken(self, node: str, sequence: int) -> None:

@@ -25,7 +25,15 @@ class Tier(Protocol):
 
     url: str
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
+    def put(
+        self,
+        node: str,
+        sequence: int,
+        length: int,
+        chunks: Iterable[Bytes],
+        final: Callable[[str], PackName],
+        between: Callable[[], None] = lambda: None,
+    ) -> PackName:
         """Take a pack: streamed under a name that no reader looks at, durable, length and digest checked at rest, then renamed.
 
         Parameters
@@ -36,6 +44,8 @@ class Tier(Protocol):
             Each must stay what it is until this returns.
         final : callable
             Gets the SHA-256 of what was streamed, after the last chunk, and gives the name; nothing is renamed before.
+        between : callable
+            Called between two pieces of what is read back.
 
         Raises
         ------

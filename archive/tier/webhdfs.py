@@ -63,7 +63,15 @@ class WebHdfsTier:
 
     # --- taking
 
-    def put(self, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Callable[[str], PackName]) -> PackName:
+    def put(
+        self,
+        node: str,
+        sequence: int,
+        length: int,
+        chunks: Iterable[Bytes],
+        final: Callable[[str], PackName],
+        between: Callable[[], None] = lambda: None,
+    ) -> PackName:
         self._refuse_taken(node, sequence)
         # A name of its own for each try: what a DataNode still does for an earlier one reaches another file.
         part = self._path(f"{in_flight_name(node, sequence)}.{secrets.token_hex(4)}")
@@ -76,7 +84,7 @@ class WebHdfsTier:
                 self._files.write(part, length, sent, self._settings.block_bytes)
                 looking.finish()
             name = final(passed.digest)
-            status = self._check_at_rest(part, name, passed)
+            status = self._check_at_rest(part, name, passed, between)
             self._refuse_taken(node, sequence)
             self._publish(part, name, status)
         except BaseException:
@@ -100,26 +108,27 @@ class WebHdfsTier:
                 raise NumberTaken(f"pack number {sequence} of node {node} is taken by {entry.name}: do two nodes write under one name?")
             break
 
-    def _check_at_rest(self, part: str, name: PackName, passed: "_Passed") -> FileStatus:
+    def _check_at_rest(self, part: str, name: PackName, passed: "_Passed", between: Callable[[], None]) -> FileStatus:
         """What rests is what was streamed, and as often as it should be."""
         status = self._files.status(part, self._settings.write_patience_seconds)
         if status.length != passed.length or passed.digest != name.digest:
             raise Damaged(f"pack {name} is not at rest what was written ({passed.length} of {passed.length_wanted} bytes)")
         answered = self._files.checksum(part) if not status.data_units else None
         if answered is None or not is_comparable(answered):
-            self._read_back(part, name, answered)
+            self._read_back(part, name, answered, between)
         elif answered.md5 != passed.checksum.md5(status.block_bytes):
             raise Damaged(f"pack {name} is not at rest what was written: the DataNodes' checksums differ from ours")
         self._wait_for_replicas(part, name, status)
         return status
 
-    def _read_back(self, part: str, name: PackName, answered: Checksum | None) -> None:
+    def _read_back(self, part: str, name: PackName, answered: Checksum | None, between: Callable[[], None]) -> None:
         """Where DataNodes keep another kind of checksum (other chunks, erasure coding) the bytes themselves are looked at."""
         logger.info("pack %s is read back: HDFS answers %s for it", name, answered.algorithm if answered else "no checksum that compares")
         whole = hashlib.sha256()
         length = self._files.status(part).length
         for piece in self._files.stream(part, 0, length):
             whole.update(piece)
+            between()
         if whole.hexdigest() != name.digest:
             raise Damaged(f"pack {name} is not at rest what was written: read back, its digest is {whole.hexdigest()}")
 

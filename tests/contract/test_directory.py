@@ -8,7 +8,7 @@ import pytest
 
 from archive.errors import Damaged, Exhausted, NotFound, Unavailable
 from archive.pack.naming import PackName
-from archive.tier.directory import DirectoryTier
+from archive.tier.directory import READ_BYTES, DirectoryTier
 from archive.tier.opening import open_tier
 from archive.tier.protocol import Tier
 from tests.contract.tier_contract import NODE, TierContract, put
@@ -44,6 +44,18 @@ class TestDirectory(TierContract):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"another node's pack")
         return name
+
+
+def test_reading_back_gives_way_between_two_pieces(tmp_path: Path) -> None:
+    tier, calls = DirectoryTier(tmp_path / "packs"), 0
+
+    def between() -> None:
+        nonlocal calls
+        calls += 1
+
+    content = bytes(READ_BYTES + 1)
+    tier.put(NODE, 1, len(content), [content], lambda digest: PackName(NODE, 1, digest), between)
+    assert calls == 2
 
 
 def test_a_pack_is_synced_and_read_back_before_it_gets_its_name(tmp_path: Path) -> None:
