@@ -227,6 +227,13 @@ class Disk:
 LOCAL_DISK = Disk()
 
 
+def boot_id() -> str:
+    """Names this run of the machine, for what is worth nothing once its power was cut; empty where the system has no such name."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
 def full_or_same(error: OSError) -> Exception:
     """ENOSPC and its kin as `Exhausted`, any other error as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

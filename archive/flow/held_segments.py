@@ -2,8 +2,9 @@
 
 import logging
 
-from archive.errors import Damaged, NotFound
+from archive.errors import Damaged, Exhausted, NotFound
 from archive.flow.home import Home
+from archive.pack.journal import Appended, Location
 from archive.pack.journal_reader import open_record
 
 logger = logging.getLogger(__name__)
@@ -38,29 +39,31 @@ def rewrite_held(home: Home, *, every: bool = False) -> int:
 
 
 def _move(home: Home, number: int, sequences: list[int]) -> bool:
+    """All of them, or none: a void record names one segment for each."""
+    pending, journal = home.index.pending, home.journal
+    appended: list[tuple[int, Appended]] = []
     try:
         for sequence in sequences:
-            _append_again(home, sequence)
-    except (Damaged, NotFound, OSError) as error:
+            with pending.environment.reading() as t:
+                found = pending.get(t, sequence)
+            if found is not None:
+                appended.append((sequence, _append_again(home, found.location, sequence)))
+                journal.sync(appended[-1][1])
+        with pending.environment.writing() as t:
+            for sequence, copy in appended:
+                pending.move(t, sequence, copy.location)
+    except (Damaged, NotFound, Exhausted, OSError) as error:
         logger.warning("journal segment %d is kept: %s", number, error)
         return False
+    finally:
+        for _, copy in appended:
+            journal.done(copy)
     logger.info("%d records that are set aside went on from journal segment %d", len(sequences), number)
     return True
 
 
-def _append_again(home: Home, sequence: int) -> None:
-    pending, journal = home.index.pending, home.journal
-    with pending.environment.reading() as t:
-        found = pending.get(t, sequence)
-    if found is None:
-        return
-    with open_record(journal, found.location, sequence) as opened:
+def _append_again(home: Home, location: Location, sequence: int) -> Appended:
+    with open_record(home.journal, location, sequence) as opened:
         payload, descriptor = opened.raw()
         header = opened.header
-    appended = journal.append(header.kind, sequence, [payload], header.payload_crc, descriptor, header.flags)
-    try:
-        journal.sync(appended)
-        with pending.environment.writing() as t:
-            pending.move(t, sequence, appended.location)
-    finally:
-        journal.done(appended)
+    return home.journal.append(header.kind, sequence, [payload], header.payload_crc, descriptor, header.flags)

@@ -81,6 +81,10 @@ class Home:
         with self.index.pending.environment.reading() as t:
             return self.index.pending.totals(t)
 
+    def room_bytes(self) -> int:
+        """What the journal's disk, or its mirror's, has left above `journal.free_bytes_min`; negative where it has less."""
+        return self.journal.disk.free_bytes(self.journal.folder) - self.settings.journal.free_bytes_min
+
     def check_room(self) -> None:
         """Looked at ten times a second, and with every 64th part of the journal's bound that this process took.
 
@@ -98,10 +102,11 @@ class Home:
         self._room_until, self._unlooked_bytes = 0.0, 0
         if self.waiting()[1] >= limits.bytes_max:
             raise Exhausted(f"the journal holds journal.bytes_max = {limits.bytes_max} bytes that wait to be packed", 30)
-        free = self.journal.disk.free_bytes(self.journal.folder)
-        if free < limits.free_bytes_min:
+        room = self.room_bytes()
+        if room < 0:
             raise Exhausted(
-                f"the journal's disk, or its mirror's, has {free} bytes free, less than journal.free_bytes_min = {limits.free_bytes_min}",
+                f"the journal's disk, or its mirror's, has {room + limits.free_bytes_min} bytes free,"
+                f" less than journal.free_bytes_min = {limits.free_bytes_min}",
                 30,
             )
         self._room_until = now + ROOM_SECONDS

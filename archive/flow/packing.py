@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 5.0
 HURRY_SHARE = 0.5
+HURRY_SEGMENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,9 @@ class Packer:
         return self._home.waiting()[1] > share * self._home.settings.packer.pressure_ratio * self._home.settings.journal.bytes_max
 
     def _in_a_hurry(self) -> bool:
-        """Whether somebody waits for what is packed, or the journal will press soon."""
-        return self.is_awaited() or self._is_pressed(HURRY_SHARE) or bool(self._awaited.series())
+        """Whether somebody waits for what is packed, or the journal will press soon, or its disk be full."""
+        scanty = self._home.room_bytes() < HURRY_SEGMENTS * self._home.settings.journal.segment_bytes
+        return scanty or self.is_awaited() or self._is_pressed(HURRY_SHARE) or bool(self._awaited.series())
 
     # --- what
 

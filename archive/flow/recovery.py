@@ -4,6 +4,7 @@ Packs are the truth: a pack that rests in the tier and is not in the index is ta
 made anew from the journal; nothing of the unsynced part of the index is trusted.
 """
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from archive.config import Settings
 from archive.dicom.json import loads
-from archive.disk import LOCAL_DISK, Disk
+from archive.disk import LOCAL_DISK, Disk, boot_id
 from archive.errors import BadInput, Damaged, Unavailable, UnknownFormat
 from archive.flow.following import adopt_packs
 from archive.flow.home import Home, sole_writer
@@ -50,6 +51,7 @@ class RecoveryReport:
 
 
 Progress = Callable[[str], None]
+BOOT = "boot"
 
 
 def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
@@ -61,21 +63,33 @@ def recover(settings: Settings, progress: Progress = lambda _: None, disk: Disk 
         Processes of the node still run.
     UnknownFormat
         A newer version wrote journal or packs.
+    Unavailable
+        The index is lost, or of another version, and the tier does not answer.
     """
     data = settings.node.data
     with sole_writer(data, disk):
         mended = settle_mirror(settings, disk)
         left_over = delete_left_over(data, disk)
         shutil.rmtree(data / "index" / "pending", ignore_errors=True)
-        _discard_other_version(data)
+        is_anew = _discard_other_version(data)
+        has_lived = (data / "journal" / "counters").exists()
     with Home(settings, SLOT, disk) as home:
-        return _Recovery(home, progress, RecoveryReport(left_over=left_over, mended=mended)).run()
+        report = RecoveryReport(left_over=left_over, mended=mended)
+        work = _Recovery(home, progress, report)
+        work.settle_tier()
+        if is_anew and has_lived and report.tier_away:
+            # Served from the journal alone, what was deleted would be back, and be called "the same" when it is sent again.
+            raise Unavailable(f"the index has to be made anew from the packs, and the tier does not answer: {report.tier_away}")
+        _mark_boot(data / "index" / "pending")
+        if is_anew:
+            (data / "index" / "format").write_text(f"{INDEX_FORMAT}\n")
+        return work.run()
 
 
-def renew_unreadable_pending(settings: Settings, disk: Disk = LOCAL_DISK) -> None:
-    """Make the index of what waits anew where it cannot be opened, and nothing else.
+def renew_torn_pending(settings: Settings, disk: Disk = LOCAL_DISK) -> None:
+    """Make the index of what waits anew where the machine was started since, or it cannot be opened; and nothing else.
 
-    It is never synced: a power cut may leave something that is no LMDB file.
+    It is never synced: a power cut may leave any pages of it, on which LMDB ends the process that reads them.
 
     Raises
     ------
@@ -84,26 +98,45 @@ def renew_unreadable_pending(settings: Settings, disk: Disk = LOCAL_DISK) -> Non
     Damaged
         The index of packs cannot be opened either.
     """
+    if not _is_torn_pending(settings):
+        return
+    with sole_writer(settings.node.data, disk):
+        folder = settings.node.data / "index" / "pending"
+        if not _is_torn_pending(settings):  # A node was started and stopped meanwhile.
+            return
+        shutil.rmtree(folder)
+        with Home(settings, disk=disk) as home:
+            _Recovery(home, lambda _: None, RecoveryReport()).take_journal()
+        _mark_boot(folder)
+
+
+def _is_torn_pending(settings: Settings) -> bool:
     folder = settings.node.data / "index" / "pending"
+    with contextlib.suppress(FileNotFoundError):
+        if (folder / BOOT).read_text() != boot_id():
+            return True
     try:
         PendingIndex(folder, settings.index.map_bytes_max).environment.close()
     except Damaged:
-        with sole_writer(settings.node.data, disk):
-            shutil.rmtree(folder)
-            with Home(settings, disk=disk) as home:
-                _Recovery(home, lambda _: None, RecoveryReport()).take_journal()
+        return True
+    return False
 
 
-def _discard_other_version(data: Path) -> None:
-    """An index that another version wrote is not converted but made anew: it is derived."""
+def _mark_boot(folder: Path) -> None:
+    """The index of what waits is of this run of the machine."""
+    (folder / BOOT).write_text(boot_id())
+
+
+def _discard_other_version(data: Path) -> bool:
+    """An index that another version wrote is not converted but made anew: it is derived. Whether that is so, or there is none."""
     found = format_found(data / "index")
     if found == INDEX_FORMAT:
-        return
+        return False
     if (data / "index" / "packed").exists():
         logger.warning("the index has format %s, not %s, and is made anew from packs and journal", found or "of no name", INDEX_FORMAT)
     shutil.rmtree(data / "index", ignore_errors=True)
     (data / "index").mkdir(parents=True)
-    (data / "index" / "format").write_text(f"{INDEX_FORMAT}\n")
+    return True
 
 
 def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk: Disk = LOCAL_DISK) -> RecoveryReport:
@@ -113,6 +146,8 @@ def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk:
     ------
     Locked
         Processes of the node still run.
+    Unavailable
+        The tier does not answer.
     """
     data = settings.node.data
     with sole_writer(data, disk):
@@ -128,22 +163,22 @@ class _Recovery:
         self._report = report
         self._last_sequence = self._last_segment = 0
         self._segments: set[int] = set()
+        self._void_of: set[int] = set()
         self._void: set[int] = set()
 
     def run(self) -> RecoveryReport:
         home, report = self._home, self._report
         home.journal.seal_left_over(lambda _: True)
         report.left_over += home.journal.delete_left_over()
-        self._settle_tier()
         held = self.take_journal()
         with self._packed.environment.reading() as t:
             self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
         missing = self._missing()
         home.journal.raise_counters(self._last_sequence, self._last_segment)
+        # What a life before this one named is believed, and what it released must not come back: not once the void record that names
+        # a record of it is gone.
+        home.journal.sync_released()
         home.journal.held.write([*held, *missing])
-        if self._void:
-            # A segment that a start before this one released must not come back once the void record that names a record of it is gone.
-            home.journal.sync_released()
         for number in sorted(self._segments.difference(held)):
             home.journal.release(number)
             report.segments_released += 1
@@ -157,6 +192,7 @@ class _Recovery:
         """Take in what waits in the journal; the segments that are needed."""
         segments = list(self._home.journal.segments())
         self._segments = {number for number, _ in segments}
+        self._void_of = self._segments.union(self._home.journal.missing())  # Those may be put back.
         self._void = void_sequences(segments)
         for number, path in segments:
             self._take_deletions(number, path)
@@ -175,7 +211,7 @@ class _Recovery:
             self._report.damaged.append(f"{error}; it is written anew, and whether a segment is missing is not known")
         return missing
 
-    def _settle_tier(self) -> None:
+    def settle_tier(self) -> None:
         """Packs first. Without the tier the node starts all the same: it takes objects in, and the packer comes back to this."""
         try:
             self._report.left_over += self._home.tier.delete_in_flight(self._home.identity.name)
@@ -271,7 +307,7 @@ class _Recovery:
         if header.kind == Kind.VOID:
             void = Void.from_bytes(item.payload)
             self._pending.add_void(t, item.location, header.sequence, void)
-            return void.is_needed(item.location.segment, self._segments)
+            return void.is_needed(item.location.segment, self._void_of)
         if header.flags & FLAG_MUST_UNDERSTAND:
             raise UnknownFormat(
                 f"journal record {header.sequence} is of kind {header.kind}, which this program must understand and does not"
@@ -287,16 +323,25 @@ class _Recovery:
             self._report.damaged.append(f"journal record {sequence}: {error}; its segment is kept")
             self._pending.keep(t, item.location.segment)
             return True
-        known = self._packed.find(packed, descriptor.sop_instance_uid)
-        if any(k.revision == descriptor.revision or same_as_located(descriptor, k) and self._retrieval.can_be_read(k) for k in known):
-            return False
         if self._packed.is_revision_deleted(packed, descriptor.revision):
             return False
-        others = [p.descriptor for p in self._pending.find(t, descriptor.sop_instance_uid)]
-        same = [o.revision.sequence for o in others if same_object(o, descriptor)]
-        if same and (item.damage or not self._pending.aside(t).keys() >= set(same)):
+        known = self._packed.find(packed, descriptor.sop_instance_uid)
+        if any(k.revision == descriptor.revision for k in known):
             return False
-        self._pending.remove(t, same)  # Damaged copies: this one was accepted in their place.
+        if any(same_as_located(descriptor, k) and self._retrieval.can_be_read(k) for k in known):
+            self._refuse(t, item.location.segment, sequence)
+            return False
+        others = self._pending.find(t, descriptor.sop_instance_uid)
+        same = [o for o in others if same_object(o.descriptor, descriptor)]
+        if any(o.descriptor.revision == descriptor.revision for o in same):
+            return False  # It lies in two segments, since it was moved from one to the other.
+        aside = self._pending.aside(t)
+        if same and (item.damage or any(o.descriptor.revision.sequence not in aside for o in same)):
+            self._refuse(t, item.location.segment, sequence)
+            return False
+        for damaged in same:  # This one was accepted in their place.
+            self._pending.remove(t, [damaged.descriptor.revision.sequence])
+            self._refuse(t, damaged.location.segment, damaged.descriptor.revision.sequence)
         self._pending.add(t, item.location, descriptor, item.descriptor, further=bool(known or len(others) > len(same)))
         self._report.instances_pending += 1
         if item.damage:
@@ -304,6 +349,10 @@ class _Recovery:
             self._pending.set_aside(t, sequence, reason)
             self._report.damaged.append(f"journal record {sequence} of instance {reason}; it is set aside")
         return True
+
+    def _refuse(self, t: Transaction, segment: int, sequence: int) -> None:
+        """Another record has the same object; who wrote the second died before it was made void, and a deletion would not name it."""
+        self._pending.refuse(t, [(segment, sequence)])
 
 
 def _is_torn(item: Found | Gap) -> bool:

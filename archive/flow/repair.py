@@ -20,7 +20,7 @@ from archive.flow.home import Home
 from archive.flow.mending import Mending
 from archive.flow.mirroring import mirror_has_all, twin_of
 from archive.flow.pack_repair import PackRepair
-from archive.flow.recovery import recover, renew_unreadable_pending
+from archive.flow.recovery import recover, renew_torn_pending
 from archive.flow.segment_repair import SegmentRepair
 from archive.pack.naming import PackName
 from archive.tier.opening import open_tier
@@ -78,7 +78,7 @@ def repair(settings: Settings, how: How, progress: Progress = lambda _: None, di
     Unavailable
         The tier does not answer, or holds none of the packs that the index knows.
     """
-    renew_unreadable_pending(settings, disk)
+    renew_torn_pending(settings, disk)
     found = _damage(settings, progress)
     report = RepairReport(left=found)
     if not found:

@@ -1,5 +1,6 @@
 """Journal segments made ready ahead of need, beside the packer, which may be busy with a pack for a while."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,8 @@ REST_SECONDS = 0.05
 ALWAYS_SEGMENTS = 4
 ROOM_SEGMENTS = 16
 """Where the disk has not so much room, segments are made when they are needed."""
+SCANTY_SEGMENTS = 4
+"""Where it has not even so much, spares are given back to it: whoever refuses objects for want of room shall not hold it."""
 
 
 class Spares:
@@ -38,6 +41,7 @@ class Spares:
         pause, problem = 0.0, ""
         while not stop.wait(pause):
             try:
+                self.give_back()
                 pause, problem = 0.0 if self.make_one() else POLL_SECONDS, ""
             except Exception as error:  # Without this thread every object would take longer, and nothing would say why.
                 known = isinstance(error, ArchiveError | OSError)
@@ -50,6 +54,14 @@ class Spares:
                     )
                 pause, problem = RETRY_SECONDS, str(error)
 
+    def give_back(self) -> None:
+        """Remove spares as long as the disk has scanty room."""
+        for _, path in self._home.journal.spares():
+            if self._home.room_bytes() >= SCANTY_SEGMENTS * self._home.settings.journal.segment_bytes:
+                return
+            with contextlib.suppress(FileNotFoundError):  # It lives again.
+                self._home.journal.disk.unlink(path)
+
     def make_one(self) -> bool:
         """One more, where that is of use; whether it was.
 
@@ -60,7 +72,7 @@ class Spares:
         if waiting * 8 < limits.segment_bytes or self._others_wait():
             return False
         enough = ALWAYS_SEGMENTS + waiting // limits.segment_bytes
-        room = self._home.journal.disk.free_bytes(self._home.journal.folder) - limits.free_bytes_min
+        room = self._home.room_bytes()
         # Here it is the disk that others wait for.
         give_way = GivingWay(self._home.index.pending.environment, lambda: False, time.monotonic)
 

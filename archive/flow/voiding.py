@@ -78,7 +78,7 @@ def forget_voids(home: Home) -> None:
         waiting = list(pending.voids(t))
     if not waiting:
         return
-    there = {number for number, _ in home.journal.segments()}
+    there = {number for number, _ in home.journal.segments()}.union(home.journal.missing())  # These may be put back.
     done = [sequence for sequence, location, void in waiting if not void.is_needed(location.segment, there)]
     if done:
         # What it named must not come back after a power cut that the void record does not outlive.

@@ -30,9 +30,9 @@ def rebuild_index(settings: Settings, progress: Progress) -> object:
 
 def verify(settings: Settings, progress: Progress) -> object:
     from archive.flow.check import verify
-    from archive.flow.recovery import renew_unreadable_pending
+    from archive.flow.recovery import renew_torn_pending
 
-    renew_unreadable_pending(settings)
+    renew_torn_pending(settings)
     return verify(settings, progress)
 
 

@@ -30,17 +30,17 @@ def make_layout(settings: Settings) -> None:
     data = settings.node.data
     tier = open_tier(settings.node.tier, data / PACKS)
     is_new = not any((data / name).exists() for name in FOLDERS)
+    if is_new and settings.node.tier and isinstance(tier, DirectoryTier):
+        try:
+            tier.make_root()
+        except OSError as error:
+            raise WrongUse(f"tier {settings.node.tier}: {error.strerror}") from error
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FOLDERS if settings.node.tier else (*FOLDERS, PACKS):
             (data / name).mkdir(exist_ok=True)
     except OSError as error:
         raise WrongUse(f"data folder {data}: {error.strerror}") from error
-    if is_new and settings.node.tier and isinstance(tier, DirectoryTier):
-        try:
-            tier.make_root()
-        except OSError as error:
-            raise WrongUse(f"tier {settings.node.tier}: {error.strerror}") from error
 
 
 def want_archive(settings: Settings) -> Path:

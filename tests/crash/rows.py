@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from archive.flow.ingest import Reception
 from archive.tier.tails import read_pack_tail
 from tests.crash.cutting import Cut
 from tests.crash.doomed import Doomed, plans, uids
-from tests.flow.objects import EXPLICIT, NAME, Life, Object, make_object
+from tests.flow.objects import NAME, Life, Object, make_object
 
 SMALL = make_object(1, 3, 1, pixel_bytes=40_000)
 LARGE = make_object(1, 2, 1, pixel_bytes=150_000)
@@ -17,12 +16,6 @@ IN_ORDER = [SERIES[1], SERIES[0], SERIES[2]]
 def pack_series(doomed: Doomed) -> None:
     doomed.life.send(*SERIES)
     doomed.life.packer.pack_now()
-
-
-def begin(life: Life, one: Object) -> Reception:
-    return life.ingest.begin(
-        sop_class_uid=one.sop_class_uid, sop_instance_uid=one.sop_instance_uid, transfer_syntax_uid=EXPLICIT, source="test"
-    )
 
 
 def assert_sent_again(life: Life, one: Object, outcome: str) -> None:

@@ -1,22 +1,26 @@
-"""Rows D of the crash table in docs/recovery.md."""
+"""Rows D of the crash table in docs/recovery.md, and X6, which is about deletions."""
 
+import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from archive.errors import NotFound
+from archive.errors import NotFound, Unavailable
 from archive.flow import deletion as deletion_module
 from archive.flow.check import verify
 from archive.flow.deletion import Deleter
 from archive.flow.pack_steps import PackSteps
-from archive.flow.recovery import rebuild_index
+from archive.flow.recovery import rebuild_index, recover
+from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import PendingIndex
+from archive.tier.directory import DirectoryTier
 from archive.tier.tails import read_pack_tail
 from tests.crash.cutting import Loss
 from tests.crash.doomed import Doomed, plans, restarted
 from tests.crash.rows import IN_ORDER, SERIES, SMALL, assert_sent_again, cut
-from tests.flow.objects import NAME, Life, Object, living
+from tests.flow.objects import NAME, Life, Object, living, make_object, settings_of
 
 ALLOWED = {"deletion": {"allowed": True}}
 GONE, LEFT = SERIES[1], [SERIES[0], SERIES[2]]
@@ -192,3 +196,33 @@ def test_other_series_are_not_touched(doomed: Doomed) -> None:
     doomed.die()
     with restarted(doomed.settings) as (_, life):
         life.assert_served([SMALL, *LEFT])
+
+
+@pytest.mark.parametrize("how", ["lost", "of another version"])
+def test_X6_the_index_is_lost_and_the_tier_is_away(data: Path, how: str) -> None:
+    """An image was deleted, and its deletion rests in a pack; the journal still has it, beside one that waits."""
+    settings, other = settings_of(data, deletion={"allowed": True}), make_object(2, 1, 1)
+    recover(settings)
+    with living(settings) as life:
+        life.send(SMALL, other)
+    for step in ("delete", "pack the deletion"):
+        recover(settings)
+        with living(settings) as life, life.packer._lock:
+            if step == "delete":
+                life.packer._pack([SeriesKey(SMALL.study_instance_uid, SMALL.series_instance_uid)], None, now=False)
+                Deleter(life.home).delete([SMALL.sop_instance_uid], "test")
+            else:
+                life.packer._pack([], None, now=True)
+    if how == "lost":
+        shutil.rmtree(data / "index")
+    else:
+        (data / "index/format").write_text("0\n")
+    with mock.patch.object(DirectoryTier, "nodes", side_effect=Unavailable("away")):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="has to be made anew"):
+                recover(settings)
+    with restarted(settings) as (report, life):
+        assert report.damaged == []
+        life.assert_served([other])
+        with pytest.raises(NotFound):
+            life.received(SMALL)

@@ -9,7 +9,8 @@ from archive.flow.ingest import Reception
 from archive.flow.recovery import recover
 from tests.crash.cutting import Cut, Loss
 from tests.crash.doomed import Doomed, restarted
-from tests.crash.rows import LARGE, SERIES, SMALL, assert_packed, assert_sent_again, begin, cut, pack_series
+from tests.crash.rows import LARGE, SERIES, SMALL, assert_packed, assert_sent_again, cut, pack_series
+from tests.flow.objects import begin
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_I1_received_and_nothing_written(data: Path) -> None:
     doomed = Doomed(data)
-    begin(doomed.life, SMALL).write(SMALL.data_set)
+    begin(doomed.life.ingest, SMALL).write(SMALL.data_set)
     doomed.die()
     assert doomed.files("journal") == ["counters", "writers"]
     with restarted(doomed.settings) as (report, life):
@@ -123,7 +124,7 @@ def test_I6_success_is_sent(data: Path) -> None:
 
 def test_L1_part_of_a_large_object_is_streamed(data: Path) -> None:
     doomed = Doomed(data)
-    begin(doomed.life, LARGE).write(LARGE.data_set[:100_000])
+    begin(doomed.life.ingest, LARGE).write(LARGE.data_set[:100_000])
     doomed.die()
     assert doomed.files("journal/incoming") == ["000000000001.test-0.part"]
     with restarted(doomed.settings) as (report, life):
@@ -190,3 +191,13 @@ def test_S2_a_segment_is_sealed(data: Path, loss: Loss, folder: str) -> None:
         assert report.instances_pending == 3
         assert doomed.files("journal/open") == []
         life.assert_served(SERIES)
+
+
+def test_L3_the_name_is_made_durable_before_it_is_believed(data: Path) -> None:
+    first = Doomed(data)
+    first.die_before("sync folder .*/open", lambda: first.life.send(LARGE), "nothing")
+    second = Doomed(data, first.disk)
+    assert_sent_again(second.life, LARGE, "same")
+    second.die("unsynced")
+    with restarted(first.settings) as (_, life):
+        life.assert_served([LARGE])

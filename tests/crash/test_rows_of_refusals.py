@@ -9,19 +9,21 @@ import pytest
 
 from archive.disk import Bytes
 from archive.errors import ArchiveError, Exhausted, NotFound
+from archive.flow import ingest
 from archive.flow.check import verify
 from archive.flow.deletion import Deleter
 from archive.flow.recovery import recover
 from archive.flow.repair import How, repair
+from archive.index.located import SeriesKey
 from archive.index.packed_writer import PackedWriter
 from archive.index.pending import PendingIndex
 from archive.pack.descriptor import Void
 from archive.pack.frame import Kind
 from archive.pack.journal_reader import Found, scan_segment
-from tests.crash.cutting import CuttingDisk, Loss
+from tests.crash.cutting import Cut, CuttingDisk, Loss
 from tests.crash.doomed import Doomed, restarted
-from tests.crash.rows import LARGE, SERIES, SMALL, assert_sent_again, begin, flip
-from tests.flow.objects import Life, Object
+from tests.crash.rows import LARGE, SERIES, SMALL, assert_sent_again, flip
+from tests.flow.objects import Life, Object, begin
 
 ALLOWED = {"deletion": {"allowed": True}}
 OPEN = "(sync|write) .*/open/.*seg"
@@ -204,7 +206,7 @@ def test_R1_and_R2_cut_before_the_void_record_is_durable(doomed: Doomed, before:
 
 
 def test_R3_the_same_object_twice_at_once_is_one_record(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = begin(doomed.life, SMALL), begin(doomed.life, SMALL)
+    first, second = begin(doomed.life.ingest, SMALL), begin(doomed.life.ingest, SMALL)
     for reception in (first, second):
         reception.write(SMALL.data_set)
     known = [reception._known(reception._describe(reception._buffer[: reception._used])) for reception in (first, second)]
@@ -271,6 +273,83 @@ def test_R4_a_start_that_releases_the_void_record_makes_the_earlier_release_dura
     second.die("unsynced")
     with restarted(doomed.settings) as (_, life):
         life.assert_served([*SERIES, SMALL])
+
+
+@pytest.mark.parametrize("what", ["a refused deletion", "a refused copy of a deleted object"])
+def test_R4_a_missing_segment_may_be_put_back(doomed: Doomed, what: str) -> None:
+    """As rows X5 advises; the void record waits for it."""
+    doomed.life.send(*SERIES)
+    if what == "a refused deletion":
+        fail(doomed, "sync .*/open/.*seg")
+        with pytest.raises(ArchiveError):
+            delete(doomed.life, SERIES[1])
+    else:
+        refuse(doomed, SMALL, "sync .*/open/.*seg")
+    ((segment, _),) = voids(doomed)[0].voided
+    if what == "a refused copy of a deleted object":
+        assert_sent_again(doomed.life, SMALL, "new")
+        delete(doomed.life, SMALL)
+    doomed.end()
+    recover(doomed.settings)
+    path, away = doomed.data / "journal/sealed" / f"{segment:012d}.seg", doomed.data / "away.seg"
+    path.rename(away)
+    with restarted(doomed.settings) as (report, life):
+        assert ["missing" in text for text in report.damaged] == [True]
+        life.packer.pack_now()
+    away.rename(path)
+    with restarted(doomed.settings) as (_, life):
+        life.assert_served(SERIES)
+        with pytest.raises(NotFound):
+            life.received(SMALL)
+
+
+def killed(*_: object) -> None:
+    raise Cut
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_R5_the_second_record_of_an_object_is_made_void_by_the_next_start(
+    doomed: Doomed, monkeypatch: pytest.MonkeyPatch, is_packed: bool
+) -> None:
+    first, second = begin(doomed.life.ingest, SMALL), begin(doomed.life.ingest, SMALL)
+    for reception in (first, second):
+        reception.write(SMALL.data_set)
+    known = [reception._known(reception._describe(reception._buffer[: reception._used])) for reception in (first, second)]
+    monkeypatch.setattr(first, "_known", lambda _: known[0])  # They look before either is there.
+    monkeypatch.setattr(second, "_known", lambda _: known[1])
+    doomed.life.send(*SERIES)
+    first.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "refuse", killed)
+        with pytest.raises(Cut):
+            second.commit()
+    doomed.die("nothing")
+    with restarted(doomed.settings) as (report, life):
+        assert (report.damaged, life.home.waiting()[0]) == ([], 4)
+        if is_packed:
+            with life.packer._lock:
+                life.packer._pack([SeriesKey(SMALL.study_instance_uid, SMALL.series_instance_uid)], None, now=False)
+        delete(life, SMALL)
+    with restarted(doomed.settings) as (_, life), pytest.raises(NotFound):
+        life.received(SMALL)
+
+
+def test_R5_the_damaged_record_that_another_took_the_place_of_is_made_void_by_the_next_start(
+    doomed: Doomed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doomed.life.send(SMALL)
+    (segment,) = (doomed.data / "journal/open").iterdir()
+    flip(segment, SMALL.data_set)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "refuse", killed)
+        with pytest.raises(Cut):
+            doomed.life.send(SMALL)
+    doomed.die("nothing")
+    with restarted(doomed.settings) as (_, life):
+        assert_sent_again(life, SMALL, "same")
+        delete(life, SMALL)
+    with restarted(doomed.settings) as (_, life):
+        assert life.home.index.revisions(SMALL.sop_instance_uid) == []
 
 
 def test_R3_repair_of_the_segment_keeps_it_void(doomed: Doomed) -> None:

@@ -20,8 +20,8 @@ from archive.flow.repair import How, repair
 from archive.pack.journal import Journal
 from archive.tier.opening import open_tier
 from archive.tier.protocol import Tier
-from tests.crash.world import World
-from tests.flow.objects import Object, send, settings_of
+from tests.crash.world import NUMBERS, SERIES, STUDIES, World
+from tests.flow.objects import Object, begin, make_object, send, settings_of
 
 
 class _Tier:
@@ -68,7 +68,12 @@ class WideWorld(World):
     def start(self) -> None:
         self.tier_is_away = not self._at_rest and self.rng.random() < 0.25
         with mock.patch("archive.flow.home.open_tier", self._open_tier):
-            super().start()
+            try:
+                super().start()
+            except Unavailable:  # The index is to be made anew.
+                assert self.tier_is_away
+                self.tier_is_away = False
+                super().start()
         home = self.life.home
         beside = copy.copy(home)
         journal = home.settings.journal
@@ -112,6 +117,31 @@ class WideWorld(World):
             others = [one for one in (*self.told.kept.values(), *self.told.perhaps) if one.sop_instance_uid == refused.sop_instance_uid]
             assert any(one.data_set != refused.data_set for one in others), "refused, though no other is known under its UID"
 
+    def send_twice_at_once(self) -> None:
+        """The same object to both processes; each looks for it before the other has it."""
+        if self.settings.index.revision_refused:
+            return
+        assert self._second is not None
+        rng = self.rng
+        one = make_object(rng.randint(1, STUDIES), rng.randint(1, SERIES), rng.randint(1, NUMBERS))
+        self.told.perhaps.append(one)
+        receptions = [begin(ingest, one) for ingest in (self.life.ingest, self._second)]
+        try:
+            accepted = []
+            for reception in receptions:
+                reception.write(one.data_set)
+                reception._hash(reception._used)
+            for reception, known in zip(receptions, [r._known(r._describe(r._buffer[: r._used])) for r in receptions], strict=True):
+                reception._known = lambda _, known=known: known  # type: ignore[method-assign, misc]
+                accepted.append(reception.commit().revision)
+        finally:
+            for reception in receptions:
+                reception.abort()
+        assert accepted[0] == accepted[1], "one object under two revision ids"
+        self.told.perhaps.pop()
+        self.told.kept[accepted[0]] = one
+        self.told.unsure.discard(accepted[0])
+
     def pack_some(self) -> None:
         """Series that are quiet, as the packer does by itself."""
         packer = self.life.packer
@@ -123,7 +153,8 @@ class WideWorld(World):
 
     def do_more(self) -> None:
         """One of the things that only happen here."""
-        self.rng.choice((self.pack_some, self.pack_some, self._turn_tier, lambda: rewrite_held(self.life.home, every=True)))()
+        things = self.pack_some, self.send_twice_at_once, self._turn_tier, lambda: rewrite_held(self.life.home, every=True)
+        self.rng.choice(things)()
 
     def _turn_tier(self) -> None:
         self.tier_is_away = not self.tier_is_away

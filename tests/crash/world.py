@@ -121,6 +121,7 @@ class World:
                 if self.rng.random() < 0.3:
                     content[at : at + 4096] = self.rng.randbytes(len(content[at : at + 4096]))
             path.write_bytes(content)
+            (path.parent / "boot").write_text("another run of the machine")
 
     # --- what it is told
 
@@ -188,14 +189,16 @@ class World:
 
     def check(self) -> None:
         """Everything acknowledged is there, byte for byte; nothing deleted is; nothing that was never sent is."""
-        found_kept: set[Revision] = set()
-        by_uid: dict[str, list[Object]] = {}
-        for one in [*self.told.kept.values(), *self.told.perhaps, *self.told.deleted.values()]:
+        found: set[Revision] = set()
+        by_uid: dict[str, list[Object]] = {one.sop_instance_uid: [] for one in self.told.deleted.values()}
+        for one in [*self.told.kept.values(), *self.told.perhaps]:
             by_uid.setdefault(one.sop_instance_uid, []).append(one)
         for uid, candidates in by_uid.items():
             for stored in self.life.home.index.revisions(uid):
                 assert stored.revision not in self.told.deleted, f"{uid} {stored.revision} is back after its deletion"
+                assert candidates, f"{uid} {stored.revision}: all of it was deleted, it is back"
                 wanted = self.told.kept.get(stored.revision)
+                found.add(stored.revision)
                 try:
                     with self.life.retrieval.open(stored) as opened:
                         data_set = bytes(opened.stored_data_set())
@@ -204,12 +207,14 @@ class World:
                     continue  # Torn, but for its descriptor: refused until it is sent again.
                 if wanted is not None:
                     assert data_set == wanted.data_set, f"wrong bytes under {uid} {stored.revision}"
-                    found_kept.add(stored.revision)
                 else:
                     assert any(data_set == one.data_set for one in candidates), f"bytes that nobody sent under {uid}"
-        lost = set(self.told.live()) - found_kept
+        for revision in self.told.unsure - found:  # Gone, and for good.
+            self.told.deleted[revision] = self.told.kept.pop(revision)
+        self.told.unsure &= found
+        lost = set(self.told.live()) - found
         assert not lost, f"acknowledged and lost: {[(r.sequence, self.told.kept[r].sop_instance_uid) for r in lost]}"
-        self._check_searches({self.told.kept[r].sop_instance_uid for r in self.told.live()}, set(by_uid))
+        self._check_searches({self.told.kept[r].sop_instance_uid for r in self.told.live()}, {uid for uid in by_uid if by_uid[uid]})
 
     def _check_searches(self, wanted: set[str], possible: set[str]) -> None:
         rows = Search(self.life.home).search(Query("instance", {}, "all", 1000, 0)).rows

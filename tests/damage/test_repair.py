@@ -124,6 +124,18 @@ def test_the_index_of_what_waits_is_no_lmdb_file_after_a_power_cut(place: Place)
     assert_all_is_well(place, [])
 
 
+def test_the_index_of_what_waits_is_of_an_earlier_run_of_the_machine(place: Place) -> None:
+    """Whatever pages of it the power left: LMDB may end a process that reads them."""
+    pending = place.data / "index/pending"
+    before = (pending / "boot").read_text()
+    (pending / "boot").write_text("another")
+    (pending / "data.mdb").write_bytes((pending / "data.mdb").read_bytes()[:8192] + b"#" * 65536)
+    done = run(place)
+    assert (done.steps, done.lost, done.left) == ([], [], [])
+    assert (pending / "boot").read_text() == before
+    assert_all_is_well(place, [])
+
+
 def test_nothing_is_deleted(place: Place) -> None:
     """What is taken out of service lies in quarantine."""
     damaged = {}

@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from archive.config import Settings
 from archive.disk import LOCAL_DISK, Disk
 from archive.flow.home import Home
-from archive.flow.ingest import Accepted, Ingest
+from archive.flow.ingest import Accepted, Ingest, Reception
 from archive.flow.packing import Packer
 from archive.flow.retrieve import Retrieval
 from tests.dicom.build import element
@@ -102,14 +102,18 @@ def settings_of(data: Path, **sections: dict[str, Any]) -> Settings:
     return Settings.model_validate({name: defaults.get(name, {}) | sections.get(name, {}) for name in {*defaults, *sections}})
 
 
-def send(ingest: Ingest, sent: Object, source: str = "test") -> Accepted:
-    """The whole way in."""
-    reception = ingest.begin(
+def begin(ingest: Ingest, sent: Object, source: str = "test") -> Reception:
+    return ingest.begin(
         sop_class_uid=sent.sop_class_uid,
         sop_instance_uid=sent.sop_instance_uid,
         transfer_syntax_uid=sent.transfer_syntax_uid,
         source=source,
     )
+
+
+def send(ingest: Ingest, sent: Object, source: str = "test") -> Accepted:
+    """The whole way in."""
+    reception = begin(ingest, sent, source)
     try:
         reception.write(sent.data_set)
         return reception.commit()

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from archive.errors import Damaged
+from archive.errors import Damaged, Exhausted
 from archive.flow import held_segments
 from archive.flow.check import verify
+from archive.flow.deletion import Deleter
 from archive.flow.held_segments import rewrite_held
+from archive.flow.home import Home
 from archive.flow.recovery import recover
+from archive.pack.journal import Appended, Location
 from tests.crash.cutting import Cut
 from tests.flow.objects import Life, Object, files_below, living, make_object, settings_of
 
@@ -108,3 +111,42 @@ def test_what_takes_more_than_its_share_is_left(data: Path, monkeypatch: pytest.
     monkeypatch.setattr(held_segments, "HELD_SHARE_MAX", 0.01)
     with living(settings_of(data)) as life:
         assert rewrite_held(life.home) == 0
+
+
+def test_all_of_a_segment_goes_on_or_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it moved, a record would lie in two segments, and a void record name one of them."""
+    first, second = SENT[:2]
+    with living(settings_of(data, deletion={"allowed": True})) as life:
+        life.send(first, second, make_object(2, 1, 1))
+    (path,) = (data / "journal/sealed").iterdir()
+    content = bytearray(path.read_bytes())
+    for one in (first, second):
+        content[content.index(one.data_set) + 1000] ^= 1
+    path.write_bytes(content)
+    recover(settings_of(data))
+    again, calls = held_segments._append_again, 0
+
+    def fail_at_the_second(home: Home, location: Location, sequence: int) -> Appended:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Exhausted("the disk is full")
+        return again(home, location, sequence)
+
+    with living(settings_of(data, deletion={"allowed": True})) as life:
+        life.packer.pack_now()
+        with monkeypatch.context() as patch:
+            patch.setattr(held_segments, "_append_again", fail_at_the_second)
+            assert rewrite_held(life.home, every=True) == 0
+        with life.home.index.pending.environment.reading() as t:
+            assert len(life.home.index.pending.sequences(t, int(path.name[:12]))) == 2, "both are where they were"
+        assert life.send(first)[0].outcome == "new"
+        life.packer.pack_now()
+    for is_deleted in (False, True):
+        recover(settings_of(data))
+        with living(settings_of(data, deletion={"allowed": True})) as life:
+            life.packer.pack_now()
+            if not is_deleted:
+                Deleter(life.home).delete([first.sop_instance_uid], "test")
+            life.packer.pack_now()
+            assert life.home.index.revisions(first.sop_instance_uid) == []

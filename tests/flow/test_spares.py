@@ -46,6 +46,21 @@ def test_as_many_more_as_wait_to_be_packed(data: Path) -> None:
         assert made(data) == 4 + 2, "2.9 MiB wait"
 
 
+def test_they_are_given_back_where_the_disk_has_scanty_room(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty journal must not refuse objects for the room that its spares take."""
+    makes = Spares(life.home)
+    life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])
+    while makes.make_one():
+        pass
+    monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: (4 << 20) - (1 + made(data) - COUNT_MAX << 20))
+    makes.give_back()
+    assert made(data) == COUNT_MAX - 1
+    life.packer.pack_now()
+    monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 1 << 20)
+    makes.give_back()
+    assert made(data) == 0
+
+
 def test_none_is_made_while_somebody_waits_for_packing(life: Life, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spares, "REST_SECONDS", 0.001)
     life.send(*[make_object(1, 1, number, pixel_bytes=50_000) for number in range(4)])

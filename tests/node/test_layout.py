@@ -34,6 +34,9 @@ def test_a_tier_that_cannot_be_made_is_wrong_use_and_named(tmp_path: Path) -> No
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WrongUse, match=r"tier file://.*/file/packs: Not a directory"):
         make_layout(settings_of(tmp_path / "var", tmp_path / "file" / "packs"))
+    (tmp_path / "file").unlink()
+    make_layout(settings_of(tmp_path / "var", tmp_path / "file" / "packs"))
+    assert (tmp_path / "file" / "packs").is_dir()
 
 
 def test_packs_of_the_embedded_tier_lie_in_the_data_folder(tmp_path: Path) -> None:
