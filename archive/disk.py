@@ -126,10 +126,14 @@ class Disk:
         os.fdatasync(fd)
 
     def sync_file(self, path: Path) -> None:
-        """As `sync`, of a file that somebody else may have written."""
+        """As `sync`, of a file that somebody else may have written; what is read of it then is what the disk has.
+
+        Where a sync of its writer failed, the cache may hold what never comes to the disk.
+        """
         fd = self.open_read(path)
         try:
             self.sync(fd)
+            self.drop_cached(fd)
         finally:
             self.close(fd)
 

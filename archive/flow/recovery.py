@@ -29,6 +29,7 @@ from archive.index.pending import PendingIndex
 from archive.pack.descriptor import Deletion, InstanceDescriptor, Plan, Void
 from archive.pack.frame import FLAG_MUST_UNDERSTAND, Kind
 from archive.pack.journal_reader import Found, Gap, scan_segment
+from archive.tier.opening import open_tier
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def rebuild_index(settings: Settings, progress: Progress = lambda _: None, disk:
         The tier does not answer.
     """
     data = settings.node.data
+    open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs).nodes()  # The old one is better than none.
     with sole_writer(data, disk):
         shutil.rmtree(data / "index", ignore_errors=True)
     return recover(settings, progress, disk)
@@ -191,6 +193,8 @@ class _Recovery:
     def take_journal(self) -> list[int]:
         """Take in what waits in the journal; the segments that are needed."""
         segments = list(self._home.journal.segments())
+        for _, path in segments:
+            self._home.disk.sync_file(path)  # What is found is believed, so it must not vanish with the power.
         self._segments = {number for number, _ in segments}
         self._void_of = self._segments.union(self._home.journal.missing())  # Those may be put back.
         self._void = void_sequences(segments)
@@ -234,10 +238,9 @@ class _Recovery:
             found = list(scan_segment(number, path, lambda _: True, only=(Kind.DELETION,)))
         except Damaged:
             return  # Said by `_scan`.
-        whole = [item for item in found if isinstance(item, Found) and not item.damage and item.header.sequence not in self._void]
-        if whole:
-            self._home.disk.sync_file(path)
-        for item in whole:
+        for item in found:
+            if not isinstance(item, Found) or item.damage or item.header.sequence in self._void:
+                continue
             deletion = Deletion.from_json(loads(item.payload))
             with self._packed.environment.reading() as t:
                 if self._packed.is_deletion_known(t, deletion.revision):
@@ -264,8 +267,6 @@ class _Recovery:
             self._report.torn.append(
                 f"journal segment {at.segment}: what was being written at {at.offset} when the node stopped is incomplete"
             )
-        if any(isinstance(i, Found) for i in items):
-            self._home.disk.sync_file(path)  # What was found is believed, so it must not vanish with the power.
         needed = False
         for batch in _batches(items):
             with self._pending.environment.writing() as t, self._packed.environment.reading() as packed:

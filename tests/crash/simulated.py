@@ -69,6 +69,16 @@ class SimulatedDisk(CuttingDisk):
         self._write_back(file, self._content(fd), share=1.0)
         self._dirty.pop(file, None)
 
+    def drop_cached(self, fd: int) -> None:
+        """What a failed sync lost is seen to be lost."""
+        super().drop_cached(fd)
+        file = self._open[fd]
+        path = next((path for path, of in self._names.items() if of == file), None)
+        if path is not None and not self._dirty.get(file):
+            with path.open("r+b") as out:
+                out.write(self._images[file])
+                out.truncate()
+
     def _content(self, fd: int) -> bytes:
         return os.pread(fd, os.fstat(fd).st_size, 0)
 

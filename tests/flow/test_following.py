@@ -1,5 +1,6 @@
 """Packs that rest in the tier and are not in the index."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -42,16 +43,23 @@ def test_a_damaged_last_pack_does_not_block_the_number_behind_it(data: Path) -> 
 def test_a_node_starts_while_its_tier_is_away_and_takes_its_packs_in_later(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(data)
     first, second = make_object(1, 1, 1), make_object(2, 1, 1)
+    recover(settings)
     with living(settings) as life:
         life.send(first)
+    before = shutil.copytree(data / "index", data.with_name("index"))
+    with living(settings) as life:
         life.packer.pack_now()
+    shutil.rmtree(data / "index")
+    before.rename(data / "index")  # It was killed before it took its pack in.
 
     def away(self: DirectoryTier) -> list[str]:
         raise Unavailable("the tier is away")
 
     with monkeypatch.context() as patch:
         patch.setattr(DirectoryTier, "nodes", away)
-        assert rebuild_index(settings).tier_away == "the tier is away"
+        assert recover(settings).tier_away == "the tier is away"
+        with pytest.raises(Unavailable):
+            rebuild_index(settings)
         with living(settings) as life:
             life.send(second)
             life.assert_served([second])

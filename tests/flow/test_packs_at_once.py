@@ -40,7 +40,7 @@ class Watched:
         self.published: list[int] = []
         lock, put = threading.Lock(), DirectoryTier.put
 
-        def watched(tier: DirectoryTier, node: str, sequence: int, length: int, chunks: Iterable[Bytes], final: Any) -> PackName:
+        def watched(tier: DirectoryTier, node: str, sequence: int, length: int, chunks: Iterable[Bytes], *rest: Any) -> PackName:
             def held() -> Iterator[Bytes]:
                 for at, chunk in enumerate(chunks):
                     if at == 1:
@@ -51,7 +51,7 @@ class Watched:
                 self.running += 1
                 self.most = max(self.most, self.running)
             try:
-                name = put(tier, node, sequence, length, held(), final)
+                name = put(tier, node, sequence, length, held(), *rest)
                 self.published.append(sequence)
                 return name
             finally:
