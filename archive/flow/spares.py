@@ -56,11 +56,17 @@ class Spares:
 
     def give_back(self) -> None:
         """Remove spares as long as the disk has scanty room."""
+        disk = self._home.journal.disk
         for _, path in self._home.journal.spares():
             if self._home.room_bytes() >= SCANTY_SEGMENTS * self._home.settings.journal.segment_bytes:
                 return
             with contextlib.suppress(FileNotFoundError):  # It lives again.
-                self._home.journal.disk.unlink(path)
+                fd = disk.open_write(path)
+                try:
+                    if disk.lock(fd, shared=False, wait=False):  # Else it is just about to.
+                        disk.unlink(path)
+                finally:
+                    disk.close(fd)
 
     def make_one(self) -> bool:
         """One more, where that is of use; whether it was.

@@ -57,6 +57,13 @@ def test_they_are_given_back_where_the_disk_has_scanty_room(life: Life, data: Pa
     assert made(data) == COUNT_MAX - 1
     life.packer.pack_now()
     monkeypatch.setattr(life.home.disk, "free_bytes", lambda path: 1 << 20)
+    taken = life.home.disk.open_write(min((data / "journal/spare").iterdir()))
+    try:
+        assert life.home.disk.lock(taken, shared=False, wait=False)  # A writer is about to give it another life.
+        makes.give_back()
+        assert made(data) == 1
+    finally:
+        life.home.disk.close(taken)
     makes.give_back()
     assert made(data) == 0
 
