@@ -58,18 +58,26 @@ def send(paths: list[Path], host: str, port: int, called_ae_title: str) -> None:
     metas = {path: pydicom.filereader.read_file_meta_info(path) for path in paths}
     for sop_class_uid, transfer_syntax_uid in sorted({(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas.values()}):
         ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
-    association = ae.associate(host, port, ae_title=called_ae_title)
-    if not association.is_established:
-        raise RuntimeError(f"the node at {host}:{port} takes no association; its log above says why")
-    try:
-        for path in paths:
-            status = association.send_c_store(path)
-            if "Status" not in status or status.Status != 0x0000:
-                raise RuntimeError(
-                    f"{path.name}: C-STORE answered {status.Status:#06x}" if "Status" in status else f"{path.name}: no answer"
-                )
-    finally:
-        association.release()
+    ae.dimse_timeout = 10
+    left, unanswered = list(paths), 0
+    while left:
+        association = ae.associate(host, port, ae_title=called_ae_title)
+        if not association.is_established:
+            raise RuntimeError(f"the node at {host}:{port} takes no association; its log above says why")
+        try:
+            while left:
+                status = association.send_c_store(left[0])
+                if "Status" not in status:
+                    # On a busy machine pynetdicom may lose an answer; sent again, the object is the same.
+                    unanswered += 1
+                    if unanswered > 3:
+                        raise RuntimeError(f"{left[0].name}: no answer")
+                    break
+                if status.Status != 0x0000:
+                    raise RuntimeError(f"{left[0].name}: C-STORE answered {status.Status:#06x}")
+                left.pop(0)
+        finally:
+            association.release()
 
 
 def studies(dicomweb_url: str) -> list[dict[str, str]]:
@@ -128,5 +136,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A shell that starts this in the background has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,12 @@ def run_demo(data: Path) -> tuple[str, dict[str, list[str]]]:
     command = [str(ROOT / "scripts/run"), "--demo", "--data", str(data), "--dimse-port", str(ports[0]), "--http-port", str(ports[1])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DICOM_ARCHIVE_")}
     with (data.with_suffix(".log")).open("a") as log:
-        demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True)
+        # As a shell does with what it starts in the background.
+        ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True)
+        finally:
+            signal.signal(signal.SIGINT, ignored)
     assert demo.stdout is not None
     said = ""
     instances: dict[str, list[str]] = {}
