@@ -112,11 +112,12 @@ class PackSteps:
 
         The pack may have been published as void: then its records still wait, for another plan.
         """
+        named = set(plan.sequences)
         with self._pending.environment.reading() as t, self._packed.environment.reading() as p:
             waiting = [found.descriptor for s in plan.sequences if (found := self._pending.get(t, s)) is not None]
             done = [d.revision.sequence for d in waiting if is_done_with(self._packed, p, d)]
-            deletions = [d.revision for d in self._pending.deletions(t) if d.revision.sequence in plan.sequences]
-            done += [revision.sequence for revision in deletions if self._packed.is_deletion_known(p, revision)]
+            deletions = [d.revision for d in self._pending.deletions(t) if self._packed.is_deletion_known(p, d.revision)]
+            done += named.intersection(revision.sequence for revision in deletions)
         self.forget(sequence, Plan(plan.plan_id, plan.pack_sequence, done))
 
     def forget(self, sequence: int, plan: Plan) -> None:

@@ -165,7 +165,7 @@ class _Recovery:
         self._report = report
         self._last_sequence = self._last_segment = 0
         self._segments: set[int] = set()
-        self._void_of: set[int] = set()
+        self._missing: list[int] = []
         self._void: set[int] = set()
 
     def run(self) -> RecoveryReport:
@@ -175,12 +175,12 @@ class _Recovery:
         held = self.take_journal()
         with self._packed.environment.reading() as t:
             self._last_sequence = max(self._last_sequence, self._packed.last_revision(t, home.identity.node))
-        missing = self._missing()
+        self._say_missing()
         home.journal.raise_counters(self._last_sequence, self._last_segment)
         # What a life before this one named is believed, and what it released must not come back: not once the void record that names
         # a record of it is gone.
         home.journal.sync_released()
-        home.journal.held.write([*held, *missing])
+        home.journal.held.write([*held, *self._missing])
         for number in sorted(self._segments.difference(held)):
             home.journal.release(number)
             report.segments_released += 1
@@ -196,15 +196,14 @@ class _Recovery:
         for _, path in segments:
             self._home.disk.sync_file(path)  # What is found is believed, so it must not vanish with the power.
         self._segments = {number for number, _ in segments}
-        self._void_of = self._segments.union(self._home.journal.missing())  # Those may be put back.
+        self._missing = self._home.journal.missing()
         self._void = void_sequences(segments)
         for number, path in segments:
             self._take_deletions(number, path)
         return [number for number, path in segments if self._scan(number, path)]
 
-    def _missing(self) -> list[int]:
-        missing = self._home.journal.missing()
-        for number in missing:
+    def _say_missing(self) -> None:
+        for number in self._missing:
             self._last_segment = max(self._last_segment, number)
             self._report.damaged.append(
                 f"journal segment {number} is missing: what was accepted into it and rests in no pack is lost, unless the file is put back"
@@ -213,7 +212,6 @@ class _Recovery:
             self._home.journal.held.read()
         except Damaged as error:
             self._report.damaged.append(f"{error}; it is written anew, and whether a segment is missing is not known")
-        return missing
 
     def settle_tier(self) -> None:
         """Packs first. Without the tier the node starts all the same: it takes objects in, and the packer comes back to this."""
@@ -308,7 +306,7 @@ class _Recovery:
         if header.kind == Kind.VOID:
             void = Void.from_bytes(item.payload)
             self._pending.add_void(t, item.location, header.sequence, void)
-            return void.is_needed(item.location.segment, self._void_of)
+            return void.is_needed(item.location.segment, self._segments.union(self._missing))  # Those may be put back.
         if header.flags & FLAG_MUST_UNDERSTAND:
             raise UnknownFormat(
                 f"journal record {header.sequence} is of kind {header.kind}, which this program must understand and does not"
@@ -336,8 +334,7 @@ class _Recovery:
         same = [o for o in others if same_object(o.descriptor, descriptor)]
         if any(o.descriptor.revision == descriptor.revision for o in same):
             return False  # It lies in two segments, since it was moved from one to the other.
-        aside = self._pending.aside(t)
-        if same and (item.damage or any(o.descriptor.revision.sequence not in aside for o in same)):
+        if same and (item.damage or not self._pending.aside(t).keys() >= {o.descriptor.revision.sequence for o in same}):
             self._refuse(t, item.location.segment, sequence)
             return False
         for damaged in same:  # This one was accepted in their place.

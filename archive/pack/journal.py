@@ -227,7 +227,7 @@ class Journal:
             self.disk.close(fd)
         return None
 
-    def make_spare(self, between: Callable[[], None] = lambda: None, enough: int | None = None) -> bool:
+    def make_spare(self, between: Callable[[], None] = lambda: None, enough: int = 1 << 30) -> bool:
         """One more spare, unless there are enough or as many as are kept; its blocks are written, not only reserved.
 
         Syncing a record into blocks that were only reserved costs a commit of the file system's own journal each time.
@@ -237,7 +237,7 @@ class Journal:
         between : callable
             Called between pieces of it, each of them synced, so that no record waits for the disk behind all of them.
         """
-        if len(self.disk.list_folder(self._spare)) >= min(self._spare_max, self._spare_max if enough is None else enough):
+        if len(self.disk.list_folder(self._spare)) >= min(self._spare_max, enough):
             return False
         with self._lock:
             number = self._next_segment_locked()

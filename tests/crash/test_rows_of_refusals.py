@@ -23,7 +23,7 @@ from archive.pack.journal_reader import Found, scan_segment
 from tests.crash.cutting import Cut, CuttingDisk, Loss
 from tests.crash.doomed import Doomed, restarted
 from tests.crash.rows import LARGE, SERIES, SMALL, assert_sent_again, flip
-from tests.flow.objects import Life, Object, begin
+from tests.flow.objects import Life, Object, begin_at_once
 
 ALLOWED = {"deletion": {"allowed": True}}
 OPEN = "(sync|write) .*/open/.*seg"
@@ -205,13 +205,8 @@ def test_R1_and_R2_cut_before_the_void_record_is_durable(doomed: Doomed, before:
         life.received(SMALL)
 
 
-def test_R3_the_same_object_twice_at_once_is_one_record(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = begin(doomed.life.ingest, SMALL), begin(doomed.life.ingest, SMALL)
-    for reception in (first, second):
-        reception.write(SMALL.data_set)
-    known = [reception._known(reception._describe(reception._buffer[: reception._used])) for reception in (first, second)]
-    monkeypatch.setattr(first, "_known", lambda _: known[0])  # They look before either is there.
-    monkeypatch.setattr(second, "_known", lambda _: known[1])
+def test_R3_the_same_object_twice_at_once_is_one_record(doomed: Doomed) -> None:
+    first, second = begin_at_once([doomed.life.ingest] * 2, SMALL)
     accepted = [first.commit(), second.commit()]
     assert [a.outcome for a in accepted] == ["new", "same"]
     assert accepted[0].revision == accepted[1].revision
@@ -311,12 +306,7 @@ def killed(*_: object) -> None:
 def test_R5_the_second_record_of_an_object_is_made_void_by_the_next_start(
     doomed: Doomed, monkeypatch: pytest.MonkeyPatch, is_packed: bool
 ) -> None:
-    first, second = begin(doomed.life.ingest, SMALL), begin(doomed.life.ingest, SMALL)
-    for reception in (first, second):
-        reception.write(SMALL.data_set)
-    known = [reception._known(reception._describe(reception._buffer[: reception._used])) for reception in (first, second)]
-    monkeypatch.setattr(first, "_known", lambda _: known[0])  # They look before either is there.
-    monkeypatch.setattr(second, "_known", lambda _: known[1])
+    first, second = begin_at_once([doomed.life.ingest] * 2, SMALL)
     doomed.life.send(*SERIES)
     first.commit()
     with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ from archive.pack.journal import Journal
 from archive.tier.opening import open_tier
 from archive.tier.protocol import Tier
 from tests.crash.world import NUMBERS, SERIES, STUDIES, World
-from tests.flow.objects import Object, begin, make_object, send, settings_of
+from tests.flow.objects import Object, begin_at_once, make_object, send, settings_of
 
 
 class _Tier:
@@ -125,15 +125,9 @@ class WideWorld(World):
         rng = self.rng
         one = make_object(rng.randint(1, STUDIES), rng.randint(1, SERIES), rng.randint(1, NUMBERS))
         self.told.perhaps.append(one)
-        receptions = [begin(ingest, one) for ingest in (self.life.ingest, self._second)]
+        receptions = begin_at_once((self.life.ingest, self._second), one)
         try:
-            accepted = []
-            for reception in receptions:
-                reception.write(one.data_set)
-                reception._hash(reception._used)
-            for reception, known in zip(receptions, [r._known(r._describe(r._buffer[: r._used])) for r in receptions], strict=True):
-                reception._known = lambda _, known=known: known  # type: ignore[method-assign, misc]
-                accepted.append(reception.commit().revision)
+            accepted = [reception.commit().revision for reception in receptions]
         finally:
             for reception in receptions:
                 reception.abort()
