@@ -264,6 +264,9 @@ class Cluster:
             "dfs.heartbeat.interval": 1,
             "dfs.namenode.heartbeat.recheck-interval": 1000,
             "dfs.namenode.redundancy.interval.seconds": 1,
+            # With three DataNodes each is needed for every block: none is passed over as too busy, a copy that failed is tried again soon.
+            "dfs.namenode.redundancy.considerLoad": "false",
+            "dfs.namenode.reconstruction.pending.timeout-sec": 5,
             "dfs.namenode.safemode.extension": 0,
         }
         folder = self.run / "conf"

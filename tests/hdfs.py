@@ -99,6 +99,11 @@ class Hdfs:
             assert time.monotonic() < until, f"{self.live_datanodes()} DataNodes are live, waited for {count}"
             time.sleep(0.2)
 
+    def last_words(self, lines: int = 25) -> str:
+        """The end of each daemon's log."""
+        logs = sorted(self.run.glob("*/log"))
+        return "\n".join(f"--- {log.parent.name} ---\n" + "\n".join(log.read_text().splitlines()[-lines:]) for log in logs)
+
     def replica_files(self, datanode: int) -> list[Path]:
         """Block files on the disk of a DataNode, without their checksums."""
         folder = self.run / f"datanode-{datanode}" / "data"

@@ -72,6 +72,7 @@ def cluster(hdfs: Hdfs) -> Iterator[Cluster]:
     data_nodes = [FaultProxy(("127.0.0.1", ports[name]["http"])) for name in sorted(ports) if name != "namenode"]
     with standing(name_node, *data_nodes):
         yield Cluster(hdfs, f"/faults/{next(numbers)}", name_node, data_nodes)
+    print(hdfs.last_words())  # pytest shows it where the test failed
 
 
 @pytest.fixture(autouse=True)
