@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from archive.config import WebhdfsSection
@@ -28,7 +29,7 @@ from archive.pack.naming import (
     quarantined_name,
 )
 from archive.tier.protocol import NumberTaken, PackEntry
-from archive.tier.webhdfs_answers import Checksum, FileStatus
+from archive.tier.webhdfs_answers import Block, Checksum, FileStatus
 from archive.tier.webhdfs_checksum import FileChecksum, is_comparable
 from archive.tier.webhdfs_files import HdfsFiles
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 IN_FLIGHT = ".inflight"
+ASKED_AT_ONCE = 3
+"""Questions to NameNodes, of one pack that is written."""
 
 
 class WebHdfsTier:
@@ -72,30 +75,36 @@ class WebHdfsTier:
         final: Callable[[str], PackName],
         between: Callable[[], None] = lambda: None,
     ) -> PackName:
-        self._refuse_taken(node, sequence)
         # A name of its own for each try: what a DataNode still does for an earlier one reaches another file.
         part = self._path(f"{in_flight_name(node, sequence)}.{secrets.token_hex(4)}")
         passed = _Passed(length)
         try:
             self._make_folder(IN_FLIGHT)
-            self._drop_earlier(node, sequence)
-            with Alongside(passed.look) as looking:
-                sent = self._sent(looking.through(passed.through(chunks)), folder_of(node, sequence))
-                self._files.write(part, length, sent, self._settings.block_bytes)
+            with ThreadPoolExecutor(ASKED_AT_ONCE, "put") as asking, Alongside(passed.look) as looking:
+                free = asking.submit(self._refuse_taken, node, sequence)
+                rest = [
+                    asking.submit(self._drop_earlier, node, sequence, part),
+                    asking.submit(self._make_folder, folder_of(node, sequence)),
+                ]
+
+                def sent() -> Iterator[Bytes]:
+                    free.result()  # Asked while a DataNode opens the file.
+                    yield from looking.through(passed.through(chunks))
+                    for one in rest:  # While the DataNodes still sync the last of it.
+                        one.result()
+
+                self._files.write(part, length, sent(), self._settings.block_bytes)
                 looking.finish()
-            name = final(passed.digest)
-            status = self._check_at_rest(part, name, passed, between)
-            self._refuse_taken(node, sequence)
+                name = final(passed.digest)
+                # Again: there may have been time enough for another one to publish.
+                taken = asking.submit(self._refuse_taken, node, sequence)
+                status = self._check_at_rest(asking, part, name, passed, between)
+                taken.result()
             self._publish(part, name, status)
         except BaseException:
             self._drop(part)
             raise
         return name
-
-    def _sent(self, chunks: Iterator[Bytes], folder: str) -> Iterator[Bytes]:
-        """The chunks; while the DataNodes still sync the last of them, the folder for the file is made."""
-        yield from chunks
-        self._make_folder(folder)
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._made:
@@ -108,8 +117,11 @@ class WebHdfsTier:
                 raise NumberTaken(f"pack number {sequence} of node {node} is taken by {entry.name}: do two nodes write under one name?")
             break
 
-    def _check_at_rest(self, part: str, name: PackName, passed: "_Passed", between: Callable[[], None]) -> FileStatus:
+    def _check_at_rest(
+        self, asking: ThreadPoolExecutor, part: str, name: PackName, passed: "_Passed", between: Callable[[], None]
+    ) -> FileStatus:
         """What rests is what was streamed, and as often as it should be."""
+        blocks = asking.submit(self._files.blocks, part, passed.length)
         status = self._files.status(part, self._settings.write_patience_seconds)
         if status.length != passed.length or passed.digest != name.digest:
             raise Damaged(f"pack {name} is not at rest what was written ({passed.length} of {passed.length_wanted} bytes)")
@@ -118,7 +130,7 @@ class WebHdfsTier:
             self._read_back(part, name, answered, between)
         elif answered.md5 != passed.checksum.md5(status.block_bytes):
             raise Damaged(f"pack {name} is not at rest what was written: the DataNodes' checksums differ from ours")
-        self._wait_for_replicas(part, name, status)
+        self._wait_for_replicas(part, name, status, blocks.result())
         return status
 
     def _read_back(self, part: str, name: PackName, answered: Checksum | None, between: Callable[[], None]) -> None:
@@ -132,12 +144,11 @@ class WebHdfsTier:
         if whole.hexdigest() != name.digest:
             raise Damaged(f"pack {name} is not at rest what was written: read back, its digest is {whole.hexdigest()}")
 
-    def _wait_for_replicas(self, part: str, name: PackName, status: FileStatus) -> None:
+    def _wait_for_replicas(self, part: str, name: PackName, status: FileStatus, blocks: list[Block]) -> None:
         """HDFS closes a file when one DataNode has each of its blocks."""
         until = time.monotonic() + self._settings.commit_seconds
         pause = 0.01
         while True:
-            blocks = self._files.blocks(part, status.length)
             short = [block for block in blocks if block.replicas < self._replicas_wanted(block.length, status)]
             if not short and sum(block.length for block in blocks) == status.length:
                 return
@@ -148,6 +159,7 @@ class WebHdfsTier:
                 )
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
+            blocks = self._files.blocks(part, status.length)
 
     def _replicas_wanted(self, block_length: int, status: FileStatus) -> int:
         """Of an erasure-coded block as many DataNodes as survive the loss that as many replicas survive."""
@@ -178,13 +190,14 @@ class WebHdfsTier:
                 raise lost or Unavailable(f"pack {name}: HDFS does not rename {part} and does not say why")
             time.sleep(0.1)
 
-    def _drop_earlier(self, node: str, sequence: int) -> None:
-        """What tries to write this pack left behind when HDFS did not let them remove it."""
+    def _drop_earlier(self, node: str, sequence: int, part: str) -> None:
+        """What tries before this one left behind when HDFS did not let them remove it."""
         prefix = in_flight_name(node, sequence).removeprefix(f"{IN_FLIGHT}/")
         for row in self._files.list_folder(self._path(IN_FLIGHT), after=f"{node}-{sequence:012d}"):
             if not row.name.startswith(prefix):
                 break
-            self._files.delete(self._path(f"{IN_FLIGHT}/{row.name}"))
+            if (earlier := self._path(f"{IN_FLIGHT}/{row.name}")) != part:
+                self._files.delete(earlier)
 
     def _drop(self, part: str) -> None:
         try:
