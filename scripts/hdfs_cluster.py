@@ -27,7 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 POM = ROOT / "deploy" / "hdfs" / "pom.xml"
 CACHE = ROOT / ".cache" / "hdfs"
 LOWEST_PORT, HIGHEST_PORT = 20000, 32000  # below the ephemeral range, where outgoing connections take theirs
-JAVA_OPTIONS = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-Djava.net.preferIPv4Stack=true", "--add-opens=java.base/java.lang=ALL-UNNAMED"]
+JAVA_OPTIONS = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xmx256m",
+    "-Djava.net.preferIPv4Stack=true",
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
+]
 """A cluster for tests lives for minutes: the optimising compiler would keep a processor busy for most of them and pay off later."""
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
