@@ -27,7 +27,8 @@ def patient_of(row: Row) -> tuple[str, ...]:
 def keys_of_patient(row: Row) -> dict[Path, str]:
     """Keys of a search whose candidates hold every study of the patient."""
     tag, text = patient_of(row)[:2]
-    return {(tag,): re.split(r"[\\=]", text)[0]}  # the first value, its first group
+    first = re.split(r"[\\=]", text)[0]  # the first value, its first group
+    return {(tag,): first if first == text else f"{first}*"}
 
 
 def count_patient(studies: Iterable[Row]) -> Row:

@@ -46,6 +46,9 @@ COUNTED = (
 """What rows hold besides attributes of objects: counted, or known of the whole node. Of patients: `patients.COUNTED_OF_PATIENT`."""
 SEARCHABLE = frozenset((*PATIENT_ATTRIBUTES, *STUDY_ATTRIBUTES, *SERIES_ATTRIBUTES, *INSTANCE_ATTRIBUTES, *COUNTED))
 
+COUNTED_PATIENTS_MAX = 1000
+"""Remembered while a query goes on: of a patient with many studies they are counted once."""
+
 _OWN_LEVEL: dict[str, Level] = {
     **dict.fromkeys((STUDY_INSTANCE_UID, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, SERIES_OF_STUDY, INSTANCES_OF_STUDY), "study"),
     **dict.fromkeys((SERIES_INSTANCE_UID, INSTANCES_OF_SERIES), "series"),
@@ -136,7 +139,8 @@ class Search:
     def _rows(self, query: Query, matchers: list[Matcher], tick: Callable[[], None]) -> Iterator[Row]:
         depth = _DEPTH[query.level]
         of_patient = query.include != "all" and not COUNTED_OF_PATIENT.isdisjoint(query.include)
-        for study in candidate_studies(self._home.index, query.keys, query.fuzzy):
+        counted: dict[tuple[str, ...], Row] = {}
+        for study in candidate_studies(self._home.index, query.keys, query.fuzzy, tick):
             tick()
             study_row, series = self._study(study)
             if not matchers[0](study_row):
@@ -150,7 +154,12 @@ class Search:
             if not matching:
                 continue
             if of_patient:
-                study_row.update(count_patient(self._studies_of_patient(study_row)))
+                patient = patient_of(study_row)
+                if patient not in counted:
+                    if len(counted) >= COUNTED_PATIENTS_MAX:
+                        counted.clear()
+                    counted[patient] = count_patient(self._studies_of_patient(study_row))
+                study_row.update(counted[patient])
             if depth == 0:
                 yield study_row
             elif depth == 1:

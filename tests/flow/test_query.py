@@ -9,6 +9,7 @@ import pytest
 
 from archive.dicom.attributes import parse_attribute_path
 from archive.errors import BadInput
+from archive.flow import candidates
 from archive.flow.query import Answer, Level, Query, Search
 from tests.flow.objects import Life, living, make_object, settings_of
 
@@ -243,3 +244,56 @@ def test_a_study_whose_date_is_none_is_listed_all_the_same(life: Life, date: str
     assert sorted(found(life, "study")) == ["1.2.1", "1.2.2"]
     life.packer.pack_now()
     assert sorted(found(life, "study")) == ["1.2.1", "1.2.2"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_value_is_no_beginning(life: Life, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    """Of those whose ID begins with the one that is asked for none is looked at."""
+    life.send(*(make_object(n, 1, 1, PatientID=str(n), AccessionNumber=f"A{n}") for n in range(1, 31)))
+    if packed:
+        life.packer.pack_now()
+    looked: list[str] = []
+    study = Search._study
+    monkeypatch.setattr(Search, "_study", lambda self, uid: looked.append(uid) or study(self, uid))  # type: ignore[func-returns-value]
+    for keys in ({"PatientID": "3"}, {"AccessionNumber": "A3"}):
+        looked.clear()
+        assert found(life, "study", **keys) == ["1.2.3"]
+        assert looked == ["1.2.3"] or not packed
+    assert found(life, "study", PatientID="3*") == ["1.2.30", "1.2.3"]
+
+
+def test_the_studies_of_a_patient_are_counted_once(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.send(*(make_object(n, 1, 1, PatientID="", PatientName="ANONYMOUS") for n in range(1, 21)))
+    life.packer.pack_now()
+    counted = 0
+    of_patient = Search._studies_of_patient
+
+    def count(self: Search, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        nonlocal counted
+        counted += 1
+        return of_patient(self, row)
+
+    monkeypatch.setattr(Search, "_studies_of_patient", count)
+    rows = list(Search(life.home).rows(Query("patient", {}, frozenset(["00201200"]), 0, 0)))
+    assert [value(row, "00201200") for row in rows] == [20]
+    assert counted == 1
+
+
+def test_terms_that_leave_nearly_all_are_no_help(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then all are looked at by date, so that answers come at once and a cancel is seen."""
+    monkeypatch.setattr(candidates, "CHOSEN_MIN", 5)
+    life.send(*(make_object(n, 1, 1, PatientName=f"N{n}", StudyDate=f"202001{n:02}") for n in range(1, 31)))
+    life.packer.pack_now()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    rows = Search(life.home).rows(Query("study", {("00100010",): "N*"}, ALL, 0, 0), tick)
+    assert value(next(rows), UID["study"]) == "1.2.30" and ticks <= 3
+    assert len(list(rows)) == 29
+    assert found(life, "study", PatientName="N*", StudyDate="20200105-20200107") == ["1.2.7", "1.2.6", "1.2.5"]
+    assert found(life, "study", PatientName="N2*", StudyDate="-20200120") == ["1.2.20", "1.2.2"]
+    assert found(life, "study", StudyDate="20200129-") == ["1.2.30", "1.2.29"]
+    assert found(life, "study", PatientID="P1", PatientName="N1") == found(life, "study", PatientName="N1")
