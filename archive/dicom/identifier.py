@@ -1,7 +1,7 @@
 """Identifiers of queries and of their answers: data sets that come and go with a command (DICOM PS3.4 C.4.1.1.3, C.2.2.2).
 
 Keys are read as text, as the matching engine takes them; answers are written from the DICOM JSON model. Read strictly: a key that is
-overlooked would match everything.
+overlooked would match everything. Only what can be no key here, private and binary attributes, is asked for in vain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydicom.valuerep import format_number_as_ds
 
-from archive.dicom.attributes import keyword_of
+from archive.dicom.attributes import keyword_of, vr_of
 from archive.dicom.charset import decode_text
 from archive.dicom.code_extensions import TextEncoder
 from archive.dicom.context import Context, is_shared
@@ -41,8 +41,8 @@ class Identifier:
     Attributes
     ----------
     keys : dict of Path to str
-        Every attribute that is no sequence, by its way through sequences, as text: several values joined by a backslash, the groups
-        of a name by `=`; empty where any value matches.
+        Every attribute that can be one and is no sequence, by its way through sequences, as text: several values joined by a
+        backslash, the groups of a name by `=`; empty where any value matches.
     wanted : dict
         The attributes that an answer is to have: by tag, None; for a sequence what is wanted of its items, nothing named: all of it.
     specific_character_set : bytes
@@ -88,8 +88,13 @@ def _read_level(data: memoryview, start: int, end: int, outer: Context, above: P
                 raise ValueError("it is cut off")
             raw = bytes(data[element.offset : element.offset + element.length])
             vr = context.vr_of(element)
+            if vr == "UN" and not element.undefined:
+                vr = vr_of(tag)  # A list too long for the length field of its VR goes as UN (DICOM PS3.5 6.2.2).
             if tag == SPECIFIC_CHARACTER_SET:
                 character_set = raw
+            elif element.tag >> 16 & 1 or vr in BINARY_VRS:
+                if not above:
+                    wanted[tag] = None  # No key here: it matches everything, and its asker is told so (PS3.4 C.4.1.1.3.2).
             elif vr == "SQ":
                 wanted[tag] = _read_sequence(data, element, context, path, keys)
             else:
@@ -118,10 +123,6 @@ def _as_text(vr: str, raw: bytes, context: Context) -> str:
     if vr in NUMBER_FORMATS or vr == "AT":
         values = decode_attribute(vr, raw, context.encodings, context.encoding.little).get("Value", [])
         return "\\".join(map(str, values))
-    if vr in BINARY_VRS:
-        if raw:
-            raise ValueError(f"a value of {vr} is no key")
-        return ""
     return raw.decode("latin-1").rstrip(" \0")
 
 

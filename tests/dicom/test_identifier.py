@@ -75,6 +75,31 @@ def test_keys_are_text_by_their_way_through_sequences(syntax: str) -> None:
     )
 
 
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_what_can_be_no_key_is_asked_for_in_vain(syntax: str) -> None:
+    asked, code, item = Dataset(), Dataset(), Dataset()
+    asked.PatientID = "P"
+    asked.add_new(0x00090010, "LO", "ACME 1.0")
+    asked.add_new(0x00091001, "UN", b"hello!")
+    asked.add_new(0x00091002, "SQ", [item, item])
+    asked.add_new(0x7FE00010, "OB", b"\1\2")
+    code.CodeValue = "C"
+    code.add_new(0x00090010, "LO", "ACME 1.0")
+    asked.ProcedureCodeSequence = [code]
+    identifier = read_identifier(written(asked, syntax), syntax)
+    assert identifier.keys == {("00100020",): "P", ("00081032", "00080100"): "C"}
+    assert set(identifier.wanted) == {"00090010", "00091001", "00091002", "00081032", "00100020", "7FE00010"}
+    assert identifier.wanted["00081032"] == {"00080100": None}
+
+
+def test_a_list_too_long_for_the_length_field_of_its_vr() -> None:
+    uids = [f"1.2.826.0.1.3680043.8.498.{10**30 + number}" for number in range(1200)]
+    value = "\\".join(uids).encode()
+    value += bytes(len(value) % 2)
+    encoded = element("0800 1800") + b"UN\0\0" + len(value).to_bytes(4, "little") + value
+    assert read_identifier(encoded, EXPLICIT).single("00080018").split("\\") == uids
+
+
 def element(hexadecimal: str) -> bytes:
     return bytes.fromhex(hexadecimal)
 
@@ -84,7 +109,6 @@ def element(hexadecimal: str) -> bytes:
     [
         (element("1000 1000 ff000000 4142"), "PatientName"),  # cut off
         (element("2800 1000 03000000 010203"), "Rows"),  # no whole numbers
-        (element("e07f 1000 02000000 0102"), "PixelData"),
         (element("0800 3210 20000000 feff00e0 08000000 0800 0001 00000000 feff00e0 08000000 0800 0001 00000000"), "ProcedureCodeSequence"),
         (element("0800 3210 08000000 0102030405060708"), "ProcedureCodeSequence"),
     ],
