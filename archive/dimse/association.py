@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from archive.config import DimseSection, RemoteAe
 from archive.dimse import negotiation
-from archive.dimse.command import Command, CommandField, Field, encode_command
+from archive.dimse.command import RESPONSE, Command, CommandField, Field, encode_command
 from archive.dimse.counters import Counters
 from archive.dimse.message import Context, Messages
 from archive.dimse.pdu import (
@@ -110,6 +110,7 @@ class Association:
         self._ended = False
         self._last_report = 0
         self._reports: dict[int, Answer] = {}
+        self._late: set[int] = set()  # reports whose answer nobody waits for any more
         self.extended: Mapping[str, bytes] = {}
 
     def run(self) -> None:
@@ -162,6 +163,7 @@ class Association:
             if self._ended or self._stopping:
                 return None
             self._last_report = message_id = self._last_report % 0xFFFF + 1
+            self._late.discard(message_id)
             answer = self._reports[message_id] = Answer()
             command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001}
             self.messages.send(context.context_id, encode_command(command), data_set)
@@ -171,6 +173,8 @@ class Association:
         finally:
             self._turn.release()
         answer.came.wait(seconds)
+        if answer.response is None:
+            self._late.add(message_id)
         self._reports.pop(message_id, None)
         return answer.response
 
@@ -221,6 +225,7 @@ class Association:
             raise
         self.contexts, self.extended = outcome.contexts, outcome.extended
         self.messages = Messages(self._wire, outcome.contexts, settings.pdu_bytes_max, proposal.pdu_bytes_max)
+        self.messages.take_other = self._took_answer
         log.info(
             "association accepted: %s implementation=%r contexts=%d/%d peer_pdu_bytes_max=%d",
             self._names(),
@@ -293,12 +298,18 @@ class Association:
         self.messages.send(context.context_id, command.respond(UNRECOGNIZED_OPERATION, comment, (Field.AFFECTED_SOP_INSTANCE_UID,)))
 
     def _took_answer(self, command: Command) -> bool:
-        """Whether it is the response to a report."""
-        answer = self._reports.get(command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1))
-        if answer is None or answer.came.is_set():
+        """Whether it is the response to a report, be it one that was given up."""
+        message_id = command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1)
+        answer = self._reports.get(message_id)
+        expected = message_id in self._late if answer is None else not answer.came.is_set()
+        if command.command_field != CommandField.N_EVENT_REPORT_RQ | RESPONSE or not expected:
             return False
         if command.has_data_set:
             self.messages.skip_data_set()
+        if answer is None:
+            self._late.discard(message_id)
+            log.info("report %d is answered too late: %s", message_id, self._names())
+            return True
         answer.response = command
         answer.came.set()
         return True

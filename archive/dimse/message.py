@@ -6,12 +6,12 @@ memory of whoever takes it. Nothing is held here but one command set, and answer
 While a long operation runs, whoever carries it out asks `is_cancelled` now and then: that looks at what the peer has sent meanwhile.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from archive.dicom.scan import Buffer
-from archive.dimse.command import COMMAND_BYTES_MAX, Command, CommandField, Field
+from archive.dimse.command import COMMAND_BYTES_MAX, RESPONSE, Command, CommandField, Field
 from archive.dimse.fragments import fragments_of
 from archive.dimse.pdu import (
     COMMAND_FRAGMENT,
@@ -87,6 +87,11 @@ class Messages:
         Largest P-DATA-TF (without its header) that the peer was told it may send.
     peer_pdu_bytes_max : int
         Largest one that the peer takes; 0: no limit.
+
+    Attributes
+    ----------
+    take_other : callable
+        Takes a response that is none to the request that is waited for, reads its data set if it has one, and says whether it did.
     """
 
     def __init__(self, wire: Wire, contexts: Mapping[int, Context], pdu_bytes_max: int, peer_pdu_bytes_max: int) -> None:
@@ -100,6 +105,7 @@ class Messages:
         self._cancelled: set[int] = set()
         self._outgoing = bytearray()
         self.bytes_received = 0
+        self.take_other: Callable[[Command], bool] = lambda _: False
 
     def read_command(self, idle: bool = True) -> tuple[Context, Command]:
         """The next message's command; its data set, if it has one, is to be read next.
@@ -156,24 +162,27 @@ class Messages:
         """Say that an operation is over: its message id may be used again."""
         self._cancelled.clear()
 
-    def read_response(self, message_id: int) -> Command:
-        """Wait for the response to a request of ours; its data set, if it has one, is left unread. Cancels on the way are kept.
+    def read_response(self, request: CommandField, message_id: int) -> Command:
+        """Wait for the response to a request of ours; its data set, if it has one, is skipped. Cancels on the way are kept.
 
         Raises
         ------
         AssociationEnded
-            As `read_command`; also where another response or a request comes in its place.
+            As `read_command`; also where another response, which nobody else waits for, or a request comes in its place.
         """
-        while self._ahead is None:
-            self._look_ahead(idle=False)
-        _, command = self.read_command()
-        if not command.is_response or command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1) != message_id:
-            raise Violation(
-                AbortReason.NOT_SPECIFIED, f"a command 0x{command.command_field:04X} that is no response to message {message_id}"
-            )
-        if command.has_data_set:
-            self.skip_data_set()
-        return command
+        while True:
+            while self._ahead is None:
+                self._look_ahead(idle=False)
+            _, command = self.read_command()
+            ours = command.command_field == request | RESPONSE and command.number(Field.MESSAGE_ID_BEING_RESPONDED_TO, -1) == message_id
+            if ours and command.has_data_set:
+                self.skip_data_set()
+            if ours:
+                return command
+            if not command.is_response or not self.take_other(command):
+                raise Violation(
+                    AbortReason.NOT_SPECIFIED, f"a command 0x{command.command_field:04X} that is no response to message {message_id}"
+                )
 
     def _look_ahead(self, idle: bool = True) -> None:
         context, command = self.read_command(idle)

@@ -13,6 +13,7 @@ from archive.dicom.uid import check_uid
 from archive.dimse.message import Context
 from archive.dimse.pdu import PDU_HEADER, PduType, Rejection
 from archive.dimse.proposal import Item, Proposal, sized_uid, write_item
+from archive.dimse.query_retrieve import GET_MODELS
 from archive.dimse.service import Service
 from archive.errors import BadInput
 
@@ -22,7 +23,8 @@ PROTOCOL_VERSION = 0x0001
 ACCEPTED, USER_REJECTION, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 1, 3, 4
 
 OPERATIONS_INVOKED_MAX = 32
-"""Requests that a peer may send ahead of their answers, where it negotiates that; they wait in the connection and are answered in order."""
+"""Requests that a peer may send ahead of their answers, where it negotiates that; they wait in the connection and are answered in order.
+None may be where it may ask for C-GET: its answers to what it gets would wait behind them."""
 
 _TITLES = slice(10, 74)  # called and calling AE title and the reserved bytes after them, in -RQ and -AC alike
 
@@ -104,7 +106,7 @@ def accept(proposal: Proposal, services: Sequence[Service], remote_ae: RemoteAe,
     user = [
         write_item(Item.MAXIMUM_LENGTH, pdu_bytes_max.to_bytes(4, "big")),
         write_item(Item.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii")),
-        *_operations_window(proposal.operations),
+        *_operations_window(proposal.operations, any(context.abstract_syntax in GET_MODELS for context in contexts.values())),
         *(write_item(Item.ROLE_SELECTION, sized_uid(uid) + bytes(role)) for uid, role in roles.items()),
         write_item(Item.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
         *(write_item(Item.EXTENDED_NEGOTIATION, sized_uid(uid) + information) for uid, information in extended.items()),
@@ -145,8 +147,8 @@ def _answers(proposed: Mapping[str, bytes], services: Sequence[Service]) -> Iter
             yield uid, answer
 
 
-def _operations_window(proposed: tuple[int, int] | None) -> Iterator[bytes]:
+def _operations_window(proposed: tuple[int, int] | None, gets: bool) -> Iterator[bytes]:
     """What the requestor may invoke, and what it may be asked to perform: one operation of ours at a time."""
     if proposed is not None:
-        invoked = min(proposed[0] or OPERATIONS_INVOKED_MAX, OPERATIONS_INVOKED_MAX)
+        invoked = 1 if gets else min(proposed[0] or OPERATIONS_INVOKED_MAX, OPERATIONS_INVOKED_MAX)
         yield write_item(Item.OPERATIONS_WINDOW, invoked.to_bytes(2, "big") + (1).to_bytes(2, "big"))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from archive.config import DimseSection, RemoteAe
-from archive.dimse.command import NO_DATA_SET, Command, Field, encode_command
+from archive.dimse.command import NO_DATA_SET, Command, CommandField, Field, encode_command
 from archive.dimse.message import Context, Messages
 from archive.dimse.pdu import (
     ASSOCIATE_RQ_BYTES_MAX,
@@ -118,7 +118,7 @@ class Outgoing:
         message_id = self._last_message_id = self._last_message_id % 0xFFFF + 1
         command = {**elements, Field.MESSAGE_ID: message_id, Field.COMMAND_DATA_SET_TYPE: 0x0001 if data_set else NO_DATA_SET}
         self.messages.send(context.context_id, encode_command(command), data_set)
-        return self.messages.read_response(message_id)
+        return self.messages.read_response(CommandField(int(elements[Field.COMMAND_FIELD])), message_id)
 
     def release(self) -> None:
         """End it in order, as far as the peer goes along."""

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 PENDING_SECONDS = 0.05
 """Pending responses are at least so far apart."""
+AGAIN_SECONDS = 5.0
+"""So long after one the next comes, although nothing is new: a peer gives up waiting for one that says no word."""
 
 _LEVELS: dict[QueryRetrieveLevel, Level] = {PATIENT: "patient", STUDY: "study", SERIES: "series", IMAGE: "instance"}
 _FAILED_SOP_INSTANCE_UID_LIST = "00080058"
@@ -104,8 +106,8 @@ class Retrieval:
                 raise Refusal(UNABLE_TO_EXTRACT_FRAMES, "frames are not extracted here")
             # Levels above may be left open by everybody: older devices do so without the negotiation that the Standard wants.
             level = level_of(identifier, model, relational=True)
-            keys = {one.unique_key: identifier.single(one.unique_key) for one in _LEVELS}
-            return uid_or_empty(keys[STUDY.unique_key]), source.select(_LEVELS[level], keys)
+            keys = {one.unique_key: identifier.single(one.unique_key) for one in model.levels}  # Others are ignored (PS3.4 C.4.2.1.4).
+            return uid_or_empty(identifier.single(STUDY.unique_key)), source.select(_LEVELS[level], keys)
         except BadInput as error:
             raise Refusal(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, str(error)) from error
         except Exhausted as error:
@@ -140,13 +142,13 @@ class Responses:
         self._association, self._context, self._command, self._tally, self._whose = association, context, command, tally, whose
         self._study_instance_uid, self._destination = study_instance_uid, destination
         self._messages, self._started = association.messages, time.monotonic()
-        self._told, self._next = -1, 0.0
+        self._told, self._next, self._again = -1, 0.0, 0.0
 
     def pending(self) -> None:
-        """Tell how far it has come, where that is news and not too soon after the last word."""
+        """Tell how far it has come, where that is news and not too soon after the last word, or the last word is long ago."""
         now = time.monotonic()
-        if self._tally.done != self._told and now >= self._next:
-            self._told, self._next = self._tally.done, now + PENDING_SECONDS
+        if (self._tally.done != self._told and now >= self._next) or now >= self._again:
+            self._told, self._next, self._again = self._tally.done, now + PENDING_SECONDS, now + AGAIN_SECONDS
             response = self._command.respond(PENDING, further=self._tally.fields(with_remaining=True))
             self._messages.send(self._context.context_id, response)
 
@@ -161,7 +163,7 @@ class Responses:
         tally, syntax = self._tally, self._context.transfer_syntax
         if cancelled and tally.remaining:
             status, comment = CANCEL, ""
-        elif not tally.failed and not tally.warned:
+        elif not tally.failed and not tally.warned and not tally.remaining:
             status, comment = SUCCESS, ""
         elif not tally.completed and not tally.warned:
             status, comment = UNABLE_TO_PERFORM_SUBOPERATIONS, tally.reason

@@ -136,6 +136,10 @@ class Storage:
         except BadInput as error:
             messages.skip_data_set()
             return INVALID_SOP_INSTANCE, str(error), ""
+        if not _may_store_so(sop_class_uid, context.transfer_syntax, association.remote_ae):
+            # Its context may have been accepted for another class, or for receiving.
+            messages.skip_data_set()
+            return NOT_AUTHORIZED, f"{association.calling_ae_title} may not store this SOP class in this transfer syntax", ""
         try:
             reception = self._ingest.begin(
                 sop_class_uid=sop_class_uid,
@@ -164,6 +168,10 @@ class Storage:
 
 def _may_store(abstract_syntax: str, remote_ae: RemoteAe) -> bool:
     return remote_ae.may_store and (not remote_ae.sop_classes or abstract_syntax in remote_ae.sop_classes)
+
+
+def _may_store_so(sop_class_uid: str, transfer_syntax_uid: str, remote_ae: RemoteAe) -> bool:
+    return _may_store(sop_class_uid, remote_ae) and (not remote_ae.transfer_syntaxes or transfer_syntax_uid in remote_ae.transfer_syntaxes)
 
 
 def _refuse(error: Exception) -> tuple[int, str]:

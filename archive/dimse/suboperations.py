@@ -176,12 +176,13 @@ class SubOperations:
                 try:
                     message_id = self._send(current)
                     following = self._prepare(queue)
-                    response = self._messages.read_response(message_id)
+                    response = self._messages.read_response(CommandField.C_STORE_RQ, message_id)
+                    status, comment = response.number(Field.STATUS), response.text(Field.ERROR_COMMENT)
                 except AssociationEnded as end:
                     self._tally.fail(current.stored, str(end))
                     raise
                 self.answered += 1
-                self._tally.count(current.stored, response.number(Field.STATUS), response.text(Field.ERROR_COMMENT))
+                self._tally.count(current.stored, status, comment)
         finally:
             if following is not None:
                 following.opened.close()

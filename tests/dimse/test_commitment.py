@@ -34,6 +34,7 @@ class Modality:
     reports: list[tuple[int, pydicom.Dataset]] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
     answer: int = 0x0000
+    answer_seconds: float = 0.0
     tries: int = 0
 
     def on_report(self, event: Any) -> tuple[int, None]:
@@ -41,6 +42,8 @@ class Modality:
         if self.answer == 0x0000:
             self.reports.append((event.event_type, event.event_information))
             self.arrived.set()
+        if self.answer_seconds:  # Else nobody shall come in between who sees that a report arrived.
+            time.sleep(self.answer_seconds)
         return self.answer, None
 
     @property
@@ -226,6 +229,27 @@ def test_requests_that_make_no_sense(archive: Archive, modality: Modality, chang
     assert modality.ask(association, **{"data_sets": make_series(1), **changes}) == status
     assert archive.requests.names() == []
     association.release()
+
+
+def test_an_answer_that_comes_too_late_is_passed_by(tmp_path: Path, modality: Modality, caplog: pytest.LogCaptureFixture) -> None:
+    """Its association may be in the middle of something else by then, and goes on."""
+    modality.answer_seconds = 1.5
+    with archive_of(tmp_path / "data", {"MODALITY": {}}, {"age_seconds_max": 1}, answer_seconds_max=1) as archive, caplog.at_level("INFO"):
+        series = make_series(1)
+        archive.keep(*series)
+        archive.pack()
+        association = modality.associate(archive)
+        assert modality.ask(association, series) == 0x0000
+        assert modality.arrived.wait(5)
+        deadline = time.monotonic() + 5
+        while "is answered too late" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "is answered too late" in caplog.text
+        modality.answer_seconds = 0
+        modality.arrived.clear()
+        assert association.is_established and modality.ask(association, series) == 0x0000
+        assert modality.arrived.wait(5) and settled(archive)
+        association.release()
 
 
 def test_the_same_transaction_again(archive: Archive, modality: Modality) -> None:

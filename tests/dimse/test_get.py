@@ -92,6 +92,11 @@ def test_every_instance_arrives_as_it_was_stored(archive: Archive, series: list[
         (STUDY_GET, lambda one: identifier("SERIES", StudyInstanceUID=one.StudyInstanceUID, SeriesInstanceUID=one.SeriesInstanceUID), 10),
         (STUDY_GET, lambda one: identifier("IMAGE", SOPInstanceUID=one.SOPInstanceUID), 1),
         (COMPOSITE_GET, lambda one: identifier("IMAGE", SOPInstanceUID=one.SOPInstanceUID), 1),
+        # Only the unique keys of the model count.
+        (STUDY_GET, lambda one: identifier("STUDY", StudyInstanceUID=one.StudyInstanceUID, PatientID="OTHER"), 10),
+        (STUDY_GET, lambda one: identifier("STUDY", StudyInstanceUID=one.StudyInstanceUID, PatientID="P*"), 10),
+        (COMPOSITE_GET, lambda one: identifier("IMAGE", SOPInstanceUID=one.SOPInstanceUID, PatientID="OTHER"), 1),
+        (PATIENT_GET, lambda one: identifier("STUDY", StudyInstanceUID=one.StudyInstanceUID, PatientID="OTHER"), 0),
     ],
 )
 def test_levels(archive: Archive, series: list[pydicom.Dataset], model: str, query: Any, expected: int) -> None:

@@ -1,10 +1,16 @@
 """Messages in every fragmentation, byte for byte."""
 
+import contextlib
 import random
+import socket
 from collections.abc import Callable
 
 import pytest
 
+from archive.dimse.command import Command, CommandField, encode_command
+from archive.dimse.message import Context, Messages
+from archive.dimse.pdu import Violation
+from archive.dimse.wire import Wire
 from tests.dimse.conftest import Served
 from tests.dimse.peer import CT, EXPLICIT, IMPLICIT, JPEG, VERIFICATION, Peer, c_store, c_store_rq, p_data, pdv
 from tests.dimse.receptions import MemoryIngest
@@ -120,3 +126,29 @@ def test_broken_messages_are_aborted_with_the_reason(served: Served, what: bytes
     with Peer(served.port) as peer:
         peer.associate()
         peer.echo()
+
+
+def test_a_response_to_somebody_elses_request_is_no_answer_to_ours() -> None:
+    """Reports and sub-operations are counted each for itself: both may bear the same number."""
+    report, store, other = (
+        encode_command({0x0100: field | 0x8000, 0x0120: number, 0x0800: 0x0101, 0x0900: 0})
+        for field, number in ((0x0100, 1), (0x0001, 1), (0x0001, 2))
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), timeout=10)
+        wire = Wire(listener.accept()[0], 2.0, 2.0)
+    with client, contextlib.closing(wire):
+        messages = Messages(wire, {3: Context(3, CT, EXPLICIT)}, 16384, 16384)
+        taken: list[int] = []
+
+        def take(command: Command) -> bool:
+            taken.append(command.command_field)
+            return command.command_field == 0x8100
+
+        messages.take_other = take
+        client.sendall(p_data(pdv(3, 3, report)) + p_data(pdv(3, 3, store)))
+        assert messages.read_response(CommandField.C_STORE_RQ, 1).command_field == 0x8001
+        assert taken == [0x8100]
+        client.sendall(p_data(pdv(3, 3, other)))
+        with pytest.raises(Violation, match="no response to message 1"):
+            messages.read_response(CommandField.C_STORE_RQ, 1)

@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 from pydicom.filereader import read_dataset
 from pynetdicom import AE
 
+from archive.dimse import retrieval
 from archive.dimse.transfer import batches_of
 from archive.index.located import Located
 from tests.dimse.archives import (
@@ -133,6 +134,17 @@ def slowly(seconds: float) -> Callable[[int, Any], int]:
         return 0x0000
 
     return answer
+
+
+def test_a_slow_destination_is_no_silence(
+    archive: Archive, series: list[pydicom.Dataset], sink: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "AGAIN_SECONDS", 0.2)
+    with receiving(port=sink) as receiver:
+        receiver.answer = slowly(1.0)
+        responses = move(archive.port, identifier("IMAGE", SOPInstanceUID=series[0].SOPInstanceUID))
+    assert [one.Status for one, _ in responses[:-1]] == [0xFF00] * (len(responses) - 1)
+    assert len(responses) > 4 and {counts(one)[:2] for one, _ in responses[:-1]} <= {(1, 0), (0, 1)}
 
 
 def failed_uids(responses: list[tuple[pydicom.Dataset, Any]]) -> set[str]:

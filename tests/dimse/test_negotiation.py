@@ -7,6 +7,7 @@ import pytest
 from pynetdicom.pdu import A_ASSOCIATE_AC
 
 from archive.config import DimseSection, RemoteAe
+from archive.dimse.get import Get
 from archive.dimse.negotiation import accept, reject
 from archive.dimse.pdu import Rejection, Violation
 from archive.dimse.proposal import read_proposal
@@ -19,7 +20,7 @@ from tests.dimse.receptions import MemoryIngest
 SERVICES: tuple[Service, ...] = (Verification(), Storage(MemoryIngest()))
 MR = "1.2.840.10008.5.1.4.1.1.4"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_FIND, STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.3"
 
 
 def answer(encoded: bytes) -> A_ASSOCIATE_AC:
@@ -104,6 +105,15 @@ def test_an_operations_window_is_answered_where_it_is_proposed(proposed: tuple[i
     assert user is not None
     window = user.async_ops_window
     assert (window and (window.maximum_number_operations_invoked, window.maximum_number_operations_performed)) == accepted
+
+
+def test_nothing_is_sent_ahead_where_the_peer_may_ask_for_c_get() -> None:
+    contexts = [(1, CT, [EXPLICIT]), (3, STUDY_GET, [EXPLICIT])]
+    outcome = accept(read_proposal(associate_rq(contexts, operations=(4, 4))), [*SERVICES, Get(None)], RemoteAe(), 16384)  # type: ignore[arg-type]
+    pdu = A_ASSOCIATE_AC()
+    pdu.decode(outcome.encoded)
+    window = pdu.user_information.async_ops_window  # type: ignore[union-attr]
+    assert window is not None and window.maximum_number_operations_invoked == 1
 
 
 def test_unknown_items_are_ignored() -> None:

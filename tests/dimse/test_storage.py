@@ -9,8 +9,10 @@ import pytest
 from archive.dimse.command import encode_command
 from archive.errors import Duplicate, Exhausted, Mismatch, NotUnderstood
 from tests.dimse.conftest import Served
-from tests.dimse.peer import CT, EXPLICIT, Peer, c_store, c_store_rq, p_data, pdv
+from tests.dimse.peer import CT, EXPLICIT, IMPLICIT, JPEG, VERIFICATION, Peer, c_store, c_store_rq, p_data, pdv
 from tests.dimse.receptions import MemoryIngest
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
 def test_an_object_is_handed_over_with_its_names(served: Served) -> None:
@@ -97,6 +99,20 @@ def test_padding_and_leading_zeros_of_real_devices_are_taken(served: Served, uid
         peer.send(p_data(pdv(3, 3, command)), p_data(pdv(3, 2, b"x")))
         assert peer.status() == 0
     assert served.ingest.arrived[0].sop_instance_uid == uid.decode().strip("\0 ")
+
+
+def test_a_row_is_about_what_is_stored_and_not_only_about_its_context(serve: Callable[..., Served]) -> None:
+    served = serve(peers={"PEER": {"sop_classes": [CT], "transfer_syntaxes": [EXPLICIT], "may_retrieve": True}})
+    mr = encode_command({0x0002: MR.encode(), 0x0100: 1, 0x0110: 1, 0x0800: 1, 0x1000: b"1.2.3"})
+    with Peer(served.port) as peer:
+        peer.associate(contexts=[(1, VERIFICATION, [IMPLICIT]), (3, CT, [EXPLICIT]), (5, CT, [JPEG])], roles={CT: (1, 1)})
+        peer.send(p_data(pdv(3, 3, mr)), p_data(pdv(3, 2, b"xy")))
+        assert peer.status() == 0x0124
+        peer.send(p_data(pdv(5, 3, c_store_rq())), p_data(pdv(5, 2, b"xy")))  # accepted for what it gets by C-GET
+        assert peer.status() == 0x0124
+        peer.send(c_store(b"xy"))
+        assert peer.status() == 0
+    assert len(served.ingest.arrived) == 1
 
 
 def test_a_store_without_a_data_set_is_not_understood(served: Served) -> None:

@@ -47,7 +47,7 @@ class Peer:
         self._sent += 1
         self.events.append("send")
 
-    def read_response(self, message_id: int) -> Command:
+    def read_response(self, request: CommandField, message_id: int) -> Command:
         if self._sent == self._end_at:
             raise AssociationEnded("gone")
         self.events.append("response")
@@ -82,6 +82,19 @@ def test_an_association_that_ends_costs_only_what_is_on_its_way() -> None:
     tally, queue = run(peer, [instance(n) for n in (1, 2, 3, 4)])
     assert tally.failed == ["1.2.3.2"] and tally.completed == 1
     assert [one.revision.sequence for one in queue] == [3, 4]
+
+
+def test_an_answer_without_a_status_is_a_failure() -> None:
+    class Wordless(Peer):
+        def read_response(self, request: CommandField, message_id: int) -> Command:
+            response = super().read_response(request, message_id)
+            numbers = {Field.COMMAND_FIELD: response.command_field, Field.COMMAND_DATA_SET_TYPE: NO_DATA_SET}
+            wordless = Command({field: number.to_bytes(2, "little") for field, number in numbers.items()})
+            return wordless if self._sent == 2 else response
+
+    tally, queue = run(Wordless(), [instance(n) for n in (1, 2, 3)])
+    assert (tally.completed, tally.failed, tally.remaining) == (1, ["1.2.3.2"], 1)
+    assert [one.revision.sequence for one in queue] == [3]
 
 
 @pytest.mark.parametrize("last", [False, True])
