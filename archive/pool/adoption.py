@@ -66,6 +66,8 @@ class Adoption:
                 now = chunk[: last.length - last.written]
                 last.write(now)
                 chunk = chunk[len(now) :]
+                if last.written == last.length:
+                    last.rest()  # A large pack has more extents than a process may have open files.
         except (Exhausted, OSError) as error:
             logger.info("the pool adopts no more of a fresh pack: %s", error)
             self._is_full = True

@@ -66,6 +66,7 @@ class Filling:
     def __init__(self, shelf: "Shelf", path: Path, fd: int, length: int) -> None:
         self._shelf, self._path, self._fd, self.length = shelf, path, fd, length
         self.written = 0
+        self._is_over = False
 
     def write(self, data: Bytes) -> None:
         """Append; `Exhausted` or OSError where the disk does not take it."""
@@ -79,6 +80,8 @@ class Filling:
     def publish(self, name: ExtentName, length: int, *, kept: bool = False) -> mmap.mmap:
         """Rename into place, `length` bytes long; the bytes, mapped."""
         shelf, disk = self._shelf, self._shelf.disk
+        if self._fd < 0:
+            self._fd = disk.open_write(self._path)
         if length < self.length:
             disk.truncate(self._fd, length)
         mapped = disk.map_read(self._fd, length)
@@ -93,21 +96,27 @@ class Filling:
                 break
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
-        self._close()
+        self._end()
         return mapped
+
+    def rest(self) -> None:
+        """Hold no descriptor until `publish`; nothing more is written."""
+        self._shelf.disk.close(self._fd)
+        self._fd = -1
 
     def abandon(self) -> None:
         """Forget it; may be called twice, and after `publish`."""
-        if self._fd < 0:
+        if self._is_over:
             return
-        self._close()
+        self._end()
         with contextlib.suppress(FileNotFoundError), self._shelf.state.counting():
             self._shelf.disk.unlink(self._path)
             self._shelf.state.set_used(self._shelf.state.used - self.length)
 
-    def _close(self) -> None:
-        self._shelf.disk.close(self._fd)
-        self._fd = -1
+    def _end(self) -> None:
+        self._is_over = True
+        if self._fd >= 0:
+            self.rest()
 
 
 class Shelf:

@@ -1,5 +1,6 @@
 """A pack is kept while it is written, as far as there is room, and never held up by that."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ def temporary_files(pool: Pool) -> list[Path]:
     return [path for path in (pool._folder / "filling").glob("*/*") if path.name != "owner"]
 
 
+def held_open(pool: Pool) -> int:
+    """Files on their way that this process has open."""
+    names = {str(path) for path in temporary_files(pool)}
+    return sum(os.path.realpath(f"/proc/self/fd/{fd}") in names for fd in os.listdir("/proc/self/fd"))
+
+
 @pytest.mark.parametrize("size", [1, 300_007, 5 * MIB])
 def test_what_was_adopted_is_near(open_pool: OpenPool, tier: FarTier, size: int) -> None:
     placed = place(tier._root, 1, 3 * MIB if size > 1 else 200_000)
@@ -37,6 +44,20 @@ def test_what_was_adopted_is_near(open_pool: OpenPool, tier: FarTier, size: int)
     assert tier.reads == []
     assert pool.counters.adopted_bytes == len(placed.covered) == pool.used_bytes
     assert temporary_files(pool) == []
+
+
+def test_a_pack_of_many_extents_holds_few_files_open(open_pool: OpenPool, tier: FarTier) -> None:
+    placed = place(tier._root, 1, 24 * MIB)
+    pool = open_pool()
+    with pool.adopt(len(placed.data)) as adoption:
+        for _ in adoption.tee(chunks(placed.data)):
+            pass
+        wait_until(lambda: len(temporary_files(pool)) == 25)
+        assert held_open(pool) <= 2
+        adoption.keep(placed.name, len(placed.covered))
+    assert held_open(pool) == 0
+    assert b"".join(open_remote(pool, placed).views(0, len(placed.covered))) == placed.covered
+    assert tier.reads == []
 
 
 def test_a_pack_that_is_not_stored_leaves_nothing(open_pool: OpenPool, placed: Placed) -> None:
