@@ -223,8 +223,9 @@ class Pool:
             packs = list(self._packs.values())
             counted = astuple(self.counters)
             if self._opened is not None and counted != self._told:
-                self._opened.shelf.state.add_totals([a - b for a, b in zip(counted, self._told, strict=True)])
-                self._told = counted
+                with contextlib.suppress(TimeoutError):  # Told the next time.
+                    self._opened.shelf.state.add_totals([a - b for a, b in zip(counted, self._told, strict=True)])
+                    self._told = counted
         for pack in packs:
             self._tell_use_of(pack)
 

@@ -109,9 +109,7 @@ class Filling:
         if self._is_over:
             return
         self._end()
-        with contextlib.suppress(FileNotFoundError), self._shelf.state.counting():
-            self._shelf.disk.unlink(self._path)
-            self._shelf.state.set_used(self._shelf.state.used - self.length)
+        self._shelf.remove(self._path, self.length)
 
     def _end(self) -> None:
         self._is_over = True
@@ -136,10 +134,10 @@ class Shelf:
             self._own = self._claim_folder()
             if self.state.is_first:
                 self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for entry in self.files(part)))
+            self.state.settled()
         except BaseException:
             self.state.close()
             raise
-        self.state.settled()
 
     def _claim_folder(self) -> Path:
         """A folder for what this process fills; those of processes that died are removed."""
@@ -243,16 +241,25 @@ class Shelf:
             raise
         return fd
 
-    def remove(self, path: Path) -> int:
-        """Unlink an extent; how many bytes that were, 0 where another was quicker. Who has it mapped keeps it."""
-        with self.state.counting():
+    def remove(self, path: Path, counted: int | None = None) -> int:
+        """Unlink a file, which counts as its size or as this much; how many bytes that were, 0 where another was quicker.
+
+        Who has it mapped keeps it. Where another process does not let this one count, it goes all the same, and `set_right` finds it out.
+        """
+        with contextlib.ExitStack() as held:
+            is_counting = True
             try:
-                size = file_size(path)
+                held.enter_context(self.state.counting())
+            except TimeoutError:
+                is_counting = False
+            try:
+                size = file_size(path) if counted is None else counted
                 self.disk.unlink(path)
             except FileNotFoundError:
                 return 0
-            self.state.set_used(self.state.used - size)
-            self.state.next_generation()
+            if is_counting:
+                self.state.set_used(self.state.used - size)
+                self.state.next_generation()
         with contextlib.suppress(OSError):
             path.parent.rmdir()
         return size

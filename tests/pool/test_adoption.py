@@ -1,13 +1,16 @@
 """A pack is kept while it is written, as far as there is room, and never held up by that."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from archive.disk import LOCAL_DISK
 from archive.pack.checksum import BLOCK_BYTES
+from archive.pool import state
 from archive.pool.pool import Pool
 from archive.tier.directory import DirectoryTier
 from tests.pool.far import MIB, FarTier, Placed, extent_files, limits, open_remote, place, wait_until
@@ -129,3 +132,36 @@ def test_a_byte_that_turned_over_since_is_found(open_pool: OpenPool, tier: FarTi
     path.write_bytes(data)
     assert bytes(open_remote(pool, placed).view(0, 200)) == placed.covered[:200]
     assert tier.reads == [(0, BLOCK_BYTES)]
+
+
+@pytest.mark.parametrize("byte", [0, 1], ids=["counting", "making-room"])
+def test_a_process_that_is_stopped_with_a_lock_does_not_hold_a_pack_up(
+    open_pool: OpenPool, tier: FarTier, folder: Path, monkeypatch: pytest.MonkeyPatch, byte: int
+) -> None:
+    monkeypatch.setattr(state, "LOCK_SECONDS_MAX", 0.3, raising=False)
+    pool = open_pool(bytes_max=16 * MIB)
+    packs = [place(tier._root, number, 4 * MIB) for number in range(1, 9)]
+
+    def adopt(*packs: Placed) -> None:
+        for placed in packs:
+            with pool.adopt(len(placed.data)) as adoption:
+                assert b"".join(adoption.tee(chunks(placed.data))) == placed.data
+                adoption.keep(placed.name, len(placed.covered))
+
+    adopt(*packs[:5])
+    before = pool.counters.adopted_bytes
+    other = LOCAL_DISK.open_write(folder / "state")
+    try:
+        LOCAL_DISK.lock_byte(other, byte)
+        running = threading.Thread(target=adopt, args=packs[5:7], daemon=True)
+        running.start()
+        running.join(5)
+        assert not running.is_alive()
+        assert pool.counters.adopted_bytes < before + 4 * MIB
+    finally:
+        LOCAL_DISK.close(other)
+    running.join()
+    assert temporary_files(pool) == []
+    before = pool.counters.adopted_bytes
+    adopt(packs[7])
+    assert pool.counters.adopted_bytes == before + len(packs[7].covered)
