@@ -240,6 +240,9 @@ class Pool:
         """Tell what was used; let go of what was given up or deleted, by whichever process, so that the disk gets its space back."""
         self._let_go_of_gone()
         room = self._opened
+        if room is not None and not room.shelf.is_there():
+            self._let_go_of(room)
+            room = None
         if room is None:
             return
         if room.swapping.pressed.is_set():
@@ -256,6 +259,16 @@ class Pool:
                     if not room.swapping.is_there(extent):
                         pack.cells.pop(cell, None)
         self._unmap_some()
+
+    def _let_go_of(self, room: Room) -> None:
+        """Of a folder that somebody removed; it is made anew for who needs it next."""
+        logger.warning("%s is gone, with what was near; it is made anew", self._folder)
+        with self._lock:
+            self._opened = None
+            for pack in self._packs.values():
+                if isinstance(pack, RemotePack):
+                    pack.cells.clear()
+        room.shelf.let_go()
 
     def _unmap_some(self) -> None:
         """Let go of extents that were not used for long where too many are mapped: each holds a file descriptor."""
@@ -278,6 +291,8 @@ class Pool:
                     self.sweep()
             except OSError as error:
                 logger.warning("the pool could not be swept: %s", error)
+            except Exception:  # Nobody starts this thread again, and without it the pool only grows.
+                logger.exception("the pool could not be swept")
 
     def close(self) -> None:
         """End the threads; views that are out stay valid."""

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from archive.pool.state import PoolState
 NEW, KEPT, FILLING = "new", "kept", "filling"
 HIGH, LOW = 15 / 16, 7 / 8
 """Shares of `pool.bytes_max`: room is made from the one on, down to the other."""
+_EXTENT = re.compile(r"([0-9a-f]{64})/([0-9]+)-([0-9]+)\Z")
 
 
 class ExtentName(NamedTuple):
@@ -30,6 +33,12 @@ class ExtentName(NamedTuple):
     digest: str
     first: int
     blocks: int
+
+    @classmethod
+    def of(cls, path: str) -> "ExtentName | None":
+        """What the file at a path is; None where it is no extent, as what a network file system leaves for a while."""
+        found = _EXTENT.search(path)
+        return cls(found[1], int(found[2]), int(found[3])) if found else None
 
     def __str__(self) -> str:
         return f"{self.digest[:2]}/{self.digest}/{self.first:07d}-{self.blocks}"
@@ -53,10 +62,10 @@ def kept_copies(folder: Path, digest: str, number: int) -> Iterator[bytes]:
     """What files of a pool have of one block of a pack; whoever takes it holds it against its CRC."""
     for part in (NEW, KEPT):
         for path in sorted((folder / part / digest[:2] / digest).glob("*-*")):
-            first, _, blocks = path.name.partition("-")
-            if first.isdigit() and blocks.isdigit() and int(first) <= number < int(first) + int(blocks):
+            name = ExtentName.of(str(path))
+            if name is not None and name.first <= number < name.last:
                 with path.open("rb") as file:
-                    file.seek((number - int(first)) * BLOCK_BYTES)
+                    file.seek((number - name.first) * BLOCK_BYTES)
                     yield file.read(BLOCK_BYTES)
 
 
@@ -133,7 +142,7 @@ class Shelf:
         try:
             self._own = self._claim_folder()
             if self.state.is_first:
-                self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for entry in self.files(part)))
+                self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for _, entry in self.files(part)))
             self.state.settled()
         except BaseException:
             self.state.close()
@@ -173,7 +182,16 @@ class Shelf:
         self.disk.close(self._own_lock)
         self.state.close()
 
+    def let_go(self) -> None:
+        """Of a folder that is gone: its descriptors are closed once nothing on its way in or out uses them."""
+        weakref.finalize(self, self.disk.close, self._own_lock)
+        weakref.finalize(self, self.state.close)
+
     # --- looking
+
+    def is_there(self) -> bool:
+        """Whether the folder is the one that was opened, with what this process needs in it."""
+        return self.state.is_at(self.folder) and self._own.is_dir()
 
     def path(self, name: ExtentName, part: str) -> Path:
         return self.folder / part / str(name)
@@ -190,11 +208,9 @@ class Shelf:
         for part in (KEPT, NEW):
             folder = self.path(cell, part).parent
             for text in self.disk.list_folder(folder):
-                first, _, count = text.partition("-")
-                if first.isdecimal() and count.isdecimal():
-                    name = ExtentName(cell.digest, int(first), int(count))
-                    if name != cell and cell.covers(name):
-                        yield name, folder / text
+                name = ExtentName.of(str(folder / text))
+                if name is not None and name != cell and cell.covers(name):
+                    yield name, folder / text
 
     def open(self, name: ExtentName, covered: int) -> mmap.mmap | None:
         """An extent, mapped; None where it is not there. One of a wrong length is removed."""
@@ -275,12 +291,15 @@ class Shelf:
             if self.state.is_first or abs(total - self.state.used) > 16 * self.limits.extent_bytes:
                 self.state.set_used(total)
 
-    def files(self, part: str) -> Iterator["os.DirEntry[str]"]:
+    def files(self, part: str) -> Iterator[tuple[ExtentName, "os.DirEntry[str]"]]:
         """All extents of a part."""
         for folder in _folders(self.folder / part):
             for pack in _folders(Path(folder.path)):
                 with contextlib.suppress(FileNotFoundError), os.scandir(pack.path) as found:
-                    yield from found
+                    for entry in found:
+                        name = ExtentName.of(entry.path)
+                        if name is not None:
+                            yield name, entry
 
 
 def _folders(path: Path) -> list["os.DirEntry[str]"]:

@@ -11,6 +11,7 @@ a node opens the pool.
 import contextlib
 import errno
 import mmap
+import os
 import struct
 import threading
 import time
@@ -131,6 +132,13 @@ class PoolState:
         if not _polled(lambda: self._disk.lock(self._fd, shared=True, wait=False), LOCK_SECONDS_MAX):
             raise _held_up()
         self.is_first = False
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether it is this file that others find there."""
+        try:
+            return os.path.samestat(os.stat(folder / "state"), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Give all locks back; the tables stay readable, for who still looks."""
