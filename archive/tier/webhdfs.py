@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 IN_FLIGHT = ".inflight"
-ASKED_AT_ONCE = 3
+ASKED_AT_ONCE = 2
 """Questions to NameNodes, of one pack that is written."""
 
 
