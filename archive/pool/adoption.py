@@ -9,8 +9,9 @@ from archive.pack.alongside import Alongside
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.naming import PackName
 from archive.pool.counters import PoolCounters
+from archive.pool.extent_name import ExtentName
 from archive.pool.filling import Room, publish
-from archive.pool.shelf import ExtentName, Filling
+from archive.pool.shelf import Filling
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from archive.errors import ArchiveError, Unavailable
 from archive.pool.ahead import Ahead, order_of_reading
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent, block_range
+from archive.pool.extent_name import ExtentName
 from archive.pool.filling import Filler, Reading, Room
 from archive.pool.flights import Flight, Outlook, Run, contiguous, merged
 from archive.pool.health import TierHealth
 from archive.pool.manners import Manners
-from archive.pool.shelf import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.remote import RemotePack

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from archive.pool.extent import Extent
-from archive.pool.shelf import ExtentName
+from archive.pool.extent_name import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.ahead import Ahead

@@ -20,13 +20,14 @@ from archive.pack.naming import PackName
 from archive.pool.adoption import Adoption
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
+from archive.pool.extent_name import KEPT, NEW
 from archive.pool.fetching import Fetcher
 from archive.pool.filling import Filler, Room
 from archive.pool.flights import Outlook
 from archive.pool.health import TierHealth
 from archive.pool.mapped import MappedPack
 from archive.pool.remote import RemotePack
-from archive.pool.shelf import KEPT, NEW, Shelf
+from archive.pool.shelf import Shelf
 from archive.pool.swapping import Swapping
 from archive.tier.protocol import Tier
 

@@ -20,7 +20,8 @@ from archive.errors import Exhausted
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
-from archive.pool.shelf import HIGH, KEPT, LOW, NEW, ExtentName, Filling, Shelf
+from archive.pool.extent_name import KEPT, NEW, ExtentName
+from archive.pool.shelf import HIGH, LOW, Filling, Shelf
 
 KEPT_SHARE = 3 / 4
 SERVED_AGAIN = 3 / 2
