@@ -103,6 +103,7 @@ class PoolState:
         with contextlib.suppress(FileExistsError):
             disk.close(disk.create(path))
         self._fd = disk.open_write(path)
+        self._is_open = True
         self._counting, self._making_room = _NodeLock(disk, self._fd, _COUNTING), _NodeLock(disk, self._fd, _MAKING_ROOM)
         try:
             with self.counting():
@@ -142,6 +143,7 @@ class PoolState:
 
     def close(self) -> None:
         """Give all locks back; the tables stay readable, for who still looks."""
+        self._is_open = False
         self._disk.close(self._fd)
 
     # --- locks
@@ -161,7 +163,8 @@ class PoolState:
         return _polled(lambda: self._disk.lock_byte(self._fd, _FIRST_KEY + key % _KEYS, wait=False), wait_seconds)
 
     def unlock_extent(self, key: int) -> None:
-        self._disk.unlock_byte(self._fd, _FIRST_KEY + key % _KEYS)
+        if self._is_open:
+            self._disk.unlock_byte(self._fd, _FIRST_KEY + key % _KEYS)
 
     # --- numbers
 

@@ -3,6 +3,8 @@
 import gc
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,6 +85,28 @@ def test_a_folder_that_goes_while_it_is_used_is_made_anew(
     del view
     gc.collect()
     assert [path for fd in os.listdir("/proc/self/fd") if "(deleted)" in (path := _target(fd)) and str(folder) in path] == []
+
+
+def test_an_extent_that_comes_while_the_folder_is_made_anew_is_locked_no_longer_than_that(
+    open_pool: OpenPool, folder: Path, tier: FarTier, placed: Placed
+) -> None:
+    """Its lock is one of the file that it was taken on, which may be there again."""
+    pool, other = open_pool(wait_seconds_max=3.0), open_pool(wait_seconds_max=3.0)
+    tier.gate.clear()
+    reading = threading.Thread(target=lambda: open_remote(pool, placed).view(0, 1))
+    reading.start()
+    wait_until(lambda: bool(tier.reads))
+    shelf = pool._opened
+    shutil.rmtree(folder / "filling")
+    pool.sweep()
+    assert pool.room() is not shelf
+    tier.gate.set()
+    reading.join()
+    settle(pool)
+    began = time.monotonic()
+    open_remote(other, placed).view(EXTENT_BYTES - 1, 1)
+    settle(other)
+    assert time.monotonic() - began < 1
 
 
 def _target(fd: str) -> str:
