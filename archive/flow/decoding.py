@@ -77,8 +77,9 @@ def _ask(process: "subprocess.Popen[bytes]", transfer_syntax_uid: str, picture: 
     process.stdin.write(json.dumps(request).encode() + b"\n" + frame)
     process.stdin.flush()
     deadline = time.monotonic() + DECODE_SECONDS_MAX
-    ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-    if not ready:
+    answering = select.poll()  # Its number may be more than select.select takes.
+    answering.register(process.stdout, select.POLLIN)
+    if not answering.poll(max(0.0, deadline - time.monotonic()) * 1000):
         raise TimeoutError(f"no answer within {DECODE_SECONDS_MAX:g} s")
     line = process.stdout.readline()
     if not line:

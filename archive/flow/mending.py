@@ -17,7 +17,7 @@ from archive.pack.pack_reader import PackTail, read_blocks, read_tail
 from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX, tail_of
 from archive.pack.walking import walk
 from archive.pack.zip_format import place
-from archive.pool.shelf import kept_copies
+from archive.pool.extent_name import kept_copies
 from archive.tier.protocol import Tier
 
 

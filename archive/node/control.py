@@ -17,6 +17,8 @@ from archive.node.messages import Message, error_message, receive, send, to_json
 
 CONNECTIONS_MAX = 16
 REQUEST_SECONDS_MAX = 10.0
+RETRY_SECONDS = 1.0
+"""After a connection that could not be accepted, as where too many files are open."""
 
 Progress = Callable[[str], None]
 Verb = Callable[[Message, Progress], object]
@@ -56,9 +58,12 @@ class ControlServer:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                _log.exception("the control socket is gone")
-                return
+            except OSError as error:
+                if self._listener.fileno() < 0:
+                    return  # Closed by us.
+                _log.error("no control connection can be accepted: %s", error.strerror)
+                time.sleep(RETRY_SECONDS)
+                continue
             if not self._room.acquire(blocking=False):
                 with connection, contextlib.suppress(OSError):
                     send(connection, error_message(Exhausted(f"{CONNECTIONS_MAX} control requests are running")))

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -171,6 +172,7 @@ def main(arguments: list[str]) -> int:
     order["name"] = name
     settings = Settings.model_validate(order["settings"])
     log_to_stderr(name, settings.log.level)
+    _allow_descriptors()
     stop = threading.Event()
     threading.Thread(target=_heed, args=(messages, stop), name="lifeline", daemon=True).start()
 
@@ -193,6 +195,12 @@ def main(arguments: list[str]) -> int:
         say({"error": f"{type(error).__name__}: {error}", "kind": "ArchiveError"})
         return 1
     return 0
+
+
+def _allow_descriptors() -> None:
+    """As many open files as this process may have: connections, packs and extents of the pool each hold one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _spare_collector() -> None:

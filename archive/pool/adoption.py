@@ -9,8 +9,9 @@ from archive.pack.alongside import Alongside
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pack.naming import PackName
 from archive.pool.counters import PoolCounters
+from archive.pool.extent_name import ExtentName
 from archive.pool.filling import Room, publish
-from archive.pool.shelf import ExtentName, Filling
+from archive.pool.shelf import Filling
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Adoption:
                 now = chunk[: last.length - last.written]
                 last.write(now)
                 chunk = chunk[len(now) :]
+                if last.written == last.length:
+                    last.rest()  # A large pack has more extents than a process may have open files.
         except (Exhausted, OSError) as error:
             logger.info("the pool adopts no more of a fresh pack: %s", error)
             self._is_full = True

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from archive.pool.shelf import ExtentName
+from archive.pool.extent_name import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.remote import RemotePack

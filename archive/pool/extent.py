@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 
 from archive.pack.checksum import BLOCK_BYTES
+from archive.pool.extent_name import ExtentName
 from archive.pool.mapped import Blocks
-from archive.pool.shelf import ExtentName, Shelf
+from archive.pool.shelf import Shelf
 from archive.pool.state import SERVED_SLOTS
 
 

@@ -13,11 +13,11 @@ from archive.errors import ArchiveError, Unavailable
 from archive.pool.ahead import Ahead, order_of_reading
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent, block_range
+from archive.pool.extent_name import ExtentName
 from archive.pool.filling import Filler, Reading, Room
 from archive.pool.flights import Flight, Outlook, Run, contiguous, merged
 from archive.pool.health import TierHealth
 from archive.pool.manners import Manners
-from archive.pool.shelf import ExtentName
 
 if TYPE_CHECKING:
     from archive.pool.remote import RemotePack
@@ -313,13 +313,15 @@ class Fetcher:
         alone = True
         for flight in flights if room else []:
             assert room is not None
+            state, got = room.shelf.state, False
             with contextlib.suppress(OSError):  # The worst that can come of it is a second fetch.
-                flight.locked = room.shelf.state.lock_extent(flight.lock_key, 0.0)
-                if not flight.locked and not flight.ahead:
+                got = state.lock_extent(flight.lock_key, 0.0)
+                if not got and not flight.ahead:
                     manners.hurry()
-                if not flight.locked:
-                    flight.locked = room.shelf.state.lock_extent(flight.lock_key, AHEAD_SECONDS if flight.ahead else wait_seconds)
-            if flight.ahead and not flight.locked:
+                if not got:
+                    got = state.lock_extent(flight.lock_key, AHEAD_SECONDS if flight.ahead else wait_seconds)
+            flight.locked = room.shelf if got else None
+            if flight.ahead and not got:
                 alone = False
                 self._land(flight, None)
         return alone
@@ -330,9 +332,8 @@ class Fetcher:
             flight.pack.put(flight.cell, extent)
         if flight.early_extent is not None:
             flight.pack.put_away(flight.cell, flight.early_extent)
-        room = self._room() if flight.locked else None
-        if room is not None:
-            room.shelf.state.unlock_extent(flight.lock_key)
+        if flight.locked is not None:
+            flight.locked.state.unlock_extent(flight.lock_key)
         with self._condition:
             self._flights.pop(flight.key, None)
         flight.arrived.set()

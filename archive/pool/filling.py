@@ -11,9 +11,10 @@ from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES, BlockCrcs
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
+from archive.pool.extent_name import KEPT, ExtentName
 from archive.pool.health import TierHealth
 from archive.pool.mapped import BadBlock
-from archive.pool.shelf import KEPT, ExtentName, Filling, Shelf
+from archive.pool.shelf import Filling, Shelf
 from archive.pool.swapping import Swapping
 from archive.tier.protocol import Tier
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from archive.pool.extent import Extent
-from archive.pool.shelf import ExtentName
+from archive.pool.extent_name import ExtentName
+from archive.pool.shelf import Shelf
 
 if TYPE_CHECKING:
     from archive.pool.ahead import Ahead
@@ -54,6 +55,8 @@ class Flight:
         Those at its start that arrive before the rest, from memory: they are wanted, and not too many.
     awaited : bool
         Somebody waits for it.
+    locked : Shelf or None
+        Where other processes are kept away from it.
     arrived : Event
         `early_extent`, `extent` or `error` is there.
     landed : Event
@@ -71,7 +74,7 @@ class Flight:
         self.early_extent: Extent | None = None
         self.extent: Extent | None = None
         self.error: BaseException | None = None
-        self.locked = False
+        self.locked: Shelf | None = None
 
     def extend(self, span: tuple[int, int]) -> None:
         """Bring what lies behind it in its cell too, as far as a span of blocks goes."""

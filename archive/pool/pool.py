@@ -20,13 +20,14 @@ from archive.pack.naming import PackName
 from archive.pool.adoption import Adoption
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
+from archive.pool.extent_name import KEPT, NEW
 from archive.pool.fetching import Fetcher
 from archive.pool.filling import Filler, Room
 from archive.pool.flights import Outlook
 from archive.pool.health import TierHealth
 from archive.pool.mapped import MappedPack
 from archive.pool.remote import RemotePack
-from archive.pool.shelf import KEPT, NEW, Shelf
+from archive.pool.shelf import Shelf
 from archive.pool.swapping import Swapping
 from archive.tier.protocol import Tier
 
@@ -223,8 +224,9 @@ class Pool:
             packs = list(self._packs.values())
             counted = astuple(self.counters)
             if self._opened is not None and counted != self._told:
-                self._opened.shelf.state.add_totals([a - b for a, b in zip(counted, self._told, strict=True)])
-                self._told = counted
+                with contextlib.suppress(TimeoutError):  # Told the next time.
+                    self._opened.shelf.state.add_totals([a - b for a, b in zip(counted, self._told, strict=True)])
+                    self._told = counted
         for pack in packs:
             self._tell_use_of(pack)
 
@@ -239,6 +241,9 @@ class Pool:
         """Tell what was used; let go of what was given up or deleted, by whichever process, so that the disk gets its space back."""
         self._let_go_of_gone()
         room = self._opened
+        if room is not None and not room.shelf.is_there():
+            self._let_go_of(room)
+            room = None
         if room is None:
             return
         if room.swapping.pressed.is_set():
@@ -255,6 +260,16 @@ class Pool:
                     if not room.swapping.is_there(extent):
                         pack.cells.pop(cell, None)
         self._unmap_some()
+
+    def _let_go_of(self, room: Room) -> None:
+        """Of a folder that somebody removed; it is made anew for who needs it next."""
+        logger.warning("%s is gone, with what was near; it is made anew", self._folder)
+        with self._lock:
+            self._opened = None
+            for pack in self._packs.values():
+                if isinstance(pack, RemotePack):
+                    pack.cells.clear()
+        room.shelf.let_go()
 
     def _unmap_some(self) -> None:
         """Let go of extents that were not used for long where too many are mapped: each holds a file descriptor."""
@@ -277,6 +292,8 @@ class Pool:
                     self.sweep()
             except OSError as error:
                 logger.warning("the pool could not be swept: %s", error)
+            except Exception:  # Nobody starts this thread again, and without it the pool only grows.
+                logger.exception("the pool could not be swept")
 
     def close(self) -> None:
         """End the threads; views that are out stay valid."""

@@ -8,10 +8,10 @@ from archive.index.packed import PackInfo
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
+from archive.pool.extent_name import ExtentName
 from archive.pool.filling import Source
 from archive.pool.flights import Outlook
 from archive.pool.mapped import check_covered, check_crcs
-from archive.pool.shelf import ExtentName
 
 TRIES = 3
 JOINED_BYTES_MAX = 4 << 20

@@ -10,54 +10,19 @@ import errno
 import mmap
 import os
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from archive.config import PoolSection
 from archive.disk import Bytes, Disk
 from archive.pack.checksum import BLOCK_BYTES
+from archive.pool.extent_name import KEPT, NEW, ExtentName
 from archive.pool.state import PoolState
 
-NEW, KEPT, FILLING = "new", "kept", "filling"
+FILLING = "filling"
 HIGH, LOW = 15 / 16, 7 / 8
 """Shares of `pool.bytes_max`: room is made from the one on, down to the other."""
-
-
-class ExtentName(NamedTuple):
-    """Blocks `first` to `first + blocks` of the pack with this digest."""
-
-    digest: str
-    first: int
-    blocks: int
-
-    def __str__(self) -> str:
-        return f"{self.digest[:2]}/{self.digest}/{self.first:07d}-{self.blocks}"
-
-    @property
-    def last(self) -> int:
-        """The block behind it."""
-        return self.first + self.blocks
-
-    def covers(self, other: "ExtentName") -> bool:
-        """Whether the other one's blocks are among these, of the same pack."""
-        return self.digest == other.digest and self.first <= other.first and other.last <= self.last
-
-    @property
-    def key(self) -> int:
-        """62 bits that stand for an extent that starts here, whatever its length."""
-        return ((int(self.digest[:16], 16) + self.first * 0x9E3779B97F4A7C15) & ((1 << 62) - 1)) or 1
-
-
-def kept_copies(folder: Path, digest: str, number: int) -> Iterator[bytes]:
-    """What files of a pool have of one block of a pack; whoever takes it holds it against its CRC."""
-    for part in (NEW, KEPT):
-        for path in sorted((folder / part / digest[:2] / digest).glob("*-*")):
-            first, _, blocks = path.name.partition("-")
-            if first.isdigit() and blocks.isdigit() and int(first) <= number < int(first) + int(blocks):
-                with path.open("rb") as file:
-                    file.seek((number - int(first)) * BLOCK_BYTES)
-                    yield file.read(BLOCK_BYTES)
 
 
 class Filling:
@@ -66,6 +31,7 @@ class Filling:
     def __init__(self, shelf: "Shelf", path: Path, fd: int, length: int) -> None:
         self._shelf, self._path, self._fd, self.length = shelf, path, fd, length
         self.written = 0
+        self._is_over = False
 
     def write(self, data: Bytes) -> None:
         """Append; `Exhausted` or OSError where the disk does not take it."""
@@ -79,6 +45,8 @@ class Filling:
     def publish(self, name: ExtentName, length: int, *, kept: bool = False) -> mmap.mmap:
         """Rename into place, `length` bytes long; the bytes, mapped."""
         shelf, disk = self._shelf, self._shelf.disk
+        if self._fd < 0:
+            self._fd = disk.open_write(self._path)
         if length < self.length:
             disk.truncate(self._fd, length)
         mapped = disk.map_read(self._fd, length)
@@ -93,21 +61,25 @@ class Filling:
                 break
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
-        self._close()
+        self._end()
         return mapped
+
+    def rest(self) -> None:
+        """Hold no descriptor until `publish`; nothing more is written."""
+        self._shelf.disk.close(self._fd)
+        self._fd = -1
 
     def abandon(self) -> None:
         """Forget it; may be called twice, and after `publish`."""
-        if self._fd < 0:
+        if self._is_over:
             return
-        self._close()
-        with contextlib.suppress(FileNotFoundError), self._shelf.state.counting():
-            self._shelf.disk.unlink(self._path)
-            self._shelf.state.set_used(self._shelf.state.used - self.length)
+        self._end()
+        self._shelf.remove(self._path, self.length)
 
-    def _close(self) -> None:
-        self._shelf.disk.close(self._fd)
-        self._fd = -1
+    def _end(self) -> None:
+        self._is_over = True
+        if self._fd >= 0:
+            self.rest()
 
 
 class Shelf:
@@ -126,11 +98,11 @@ class Shelf:
         try:
             self._own = self._claim_folder()
             if self.state.is_first:
-                self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for entry in self.files(part)))
+                self.set_right(sum(entry.stat().st_size for part in (NEW, KEPT) for _, entry in self.files(part)))
+            self.state.settled()
         except BaseException:
             self.state.close()
             raise
-        self.state.settled()
 
     def _claim_folder(self) -> Path:
         """A folder for what this process fills; those of processes that died are removed."""
@@ -166,7 +138,16 @@ class Shelf:
         self.disk.close(self._own_lock)
         self.state.close()
 
+    def let_go(self) -> None:
+        """Of a folder that is gone: its descriptors are closed once nothing on its way in or out uses them."""
+        weakref.finalize(self, self.disk.close, self._own_lock)
+        weakref.finalize(self, self.state.close)
+
     # --- looking
+
+    def is_there(self) -> bool:
+        """Whether the folder is the one that was opened, with what this process needs in it."""
+        return self.state.is_at(self.folder) and self._own.is_dir()
 
     def path(self, name: ExtentName, part: str) -> Path:
         return self.folder / part / str(name)
@@ -183,11 +164,9 @@ class Shelf:
         for part in (KEPT, NEW):
             folder = self.path(cell, part).parent
             for text in self.disk.list_folder(folder):
-                first, _, count = text.partition("-")
-                if first.isdecimal() and count.isdecimal():
-                    name = ExtentName(cell.digest, int(first), int(count))
-                    if name != cell and cell.covers(name):
-                        yield name, folder / text
+                name = ExtentName.of(str(folder / text))
+                if name is not None and name != cell and cell.covers(name):
+                    yield name, folder / text
 
     def open(self, name: ExtentName, covered: int) -> mmap.mmap | None:
         """An extent, mapped; None where it is not there. One of a wrong length is removed."""
@@ -234,16 +213,25 @@ class Shelf:
             raise
         return fd
 
-    def remove(self, path: Path) -> int:
-        """Unlink an extent; how many bytes that were, 0 where another was quicker. Who has it mapped keeps it."""
-        with self.state.counting():
+    def remove(self, path: Path, counted: int | None = None) -> int:
+        """Unlink a file, which counts as its size or as this much; how many bytes that were, 0 where another was quicker.
+
+        Who has it mapped keeps it. Where another process does not let this one count, it goes all the same, and `set_right` finds it out.
+        """
+        with contextlib.ExitStack() as held:
+            is_counting = True
             try:
-                size = file_size(path)
+                held.enter_context(self.state.counting())
+            except TimeoutError:
+                is_counting = False
+            try:
+                size = file_size(path) if counted is None else counted
                 self.disk.unlink(path)
             except FileNotFoundError:
                 return 0
-            self.state.set_used(self.state.used - size)
-            self.state.next_generation()
+            if is_counting:
+                self.state.set_used(self.state.used - size)
+                self.state.next_generation()
         with contextlib.suppress(OSError):
             path.parent.rmdir()
         return size
@@ -259,12 +247,15 @@ class Shelf:
             if self.state.is_first or abs(total - self.state.used) > 16 * self.limits.extent_bytes:
                 self.state.set_used(total)
 
-    def files(self, part: str) -> Iterator["os.DirEntry[str]"]:
+    def files(self, part: str) -> Iterator[tuple[ExtentName, "os.DirEntry[str]"]]:
         """All extents of a part."""
         for folder in _folders(self.folder / part):
             for pack in _folders(Path(folder.path)):
                 with contextlib.suppress(FileNotFoundError), os.scandir(pack.path) as found:
-                    yield from found
+                    for entry in found:
+                        name = ExtentName.of(entry.path)
+                        if name is not None:
+                            yield name, entry
 
 
 def _folders(path: Path) -> list["os.DirEntry[str]"]:

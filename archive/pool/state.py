@@ -9,11 +9,13 @@ a node opens the pool.
 """
 
 import contextlib
+import errno
 import mmap
+import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
@@ -34,6 +36,8 @@ _USED_AT, _GENERATION_AT, _GIVEN_UP_AT, _WAITED_AT, _ANSWERED_AT, _HURRIED_AT = 
 _COUNTING, _MAKING_ROOM, _FIRST_KEY = 0, 1, 16
 _KEYS = (1 << 62) - _FIRST_KEY
 POLL_SECONDS = 0.001
+LOCK_SECONDS_MAX = 5.0
+"""What one process waits for another that counts or makes room."""
 
 
 class _Hint:
@@ -47,6 +51,41 @@ class _Hint:
 
     def __set__(self, state: "PoolState", value: int) -> None:
         _NUMBER.pack_into(state._map, self._at, value)
+
+
+class _NodeLock:
+    """Held by one thread of one process of the node."""
+
+    def __init__(self, disk: Disk, fd: int, byte: int) -> None:
+        self._disk, self._fd, self._byte = disk, fd, byte
+        self._own = threading.Lock()
+        self._is_held_up = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._own:
+            # Who waited in vain once does not wait again for each file.
+            seconds = 0.0 if self._is_held_up else LOCK_SECONDS_MAX
+            self._is_held_up = not _polled(lambda: self._disk.lock_byte(self._fd, self._byte, wait=False), seconds)
+            if self._is_held_up:
+                raise _held_up()
+            try:
+                yield
+            finally:
+                self._disk.unlock_byte(self._fd, self._byte)
+
+
+def _polled(take: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not take():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _held_up() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, "another process of this node holds the pool and does not go on")
 
 
 class PoolState:
@@ -64,7 +103,8 @@ class PoolState:
         with contextlib.suppress(FileExistsError):
             disk.close(disk.create(path))
         self._fd = disk.open_write(path)
-        self._counting, self._making_room = threading.Lock(), threading.Lock()
+        self._is_open = True
+        self._counting, self._making_room = _NodeLock(disk, self._fd, _COUNTING), _NodeLock(disk, self._fd, _MAKING_ROOM)
         try:
             with self.counting():
                 if disk.size(self._fd) != _LENGTH or disk.read(self._fd, len(MAGIC), 0) != MAGIC:
@@ -89,50 +129,42 @@ class PoolState:
         self.is_first = disk.lock(self._fd, shared=False, wait=False)
 
     def settled(self) -> None:
-        """The first process has counted: the others may go on."""
-        self._disk.lock(self._fd, shared=True)
+        """The first process has counted: the others may go on. TimeoutError where it does not end."""
+        if not _polled(lambda: self._disk.lock(self._fd, shared=True, wait=False), LOCK_SECONDS_MAX):
+            raise _held_up()
         self.is_first = False
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether it is this file that others find there."""
+        try:
+            return os.path.samestat(os.stat(folder / "state"), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Give all locks back; the tables stay readable, for who still looks."""
+        self._is_open = False
         self._disk.close(self._fd)
 
     # --- locks
 
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[None]:
-        """While files are counted in or out."""
-        with self._counting:
-            self._disk.lock_byte(self._fd, _COUNTING)
-            try:
-                yield
-            finally:
-                self._disk.unlock_byte(self._fd, _COUNTING)
+    # Asked for again and again instead of slept for in the kernel: a process that holds one and is stopped must stop nobody else.
 
-    @contextlib.contextmanager
-    def making_room(self) -> Iterator[None]:
-        """While extents are given up: by one process at a time."""
-        with self._making_room:
-            self._disk.lock_byte(self._fd, _MAKING_ROOM)
-            try:
-                yield
-            finally:
-                self._disk.unlock_byte(self._fd, _MAKING_ROOM)
+    def counting(self) -> contextlib.AbstractContextManager[None]:
+        """While files are counted in or out. TimeoutError where another process does not end that."""
+        return self._counting.held()
+
+    def making_room(self) -> contextlib.AbstractContextManager[None]:
+        """While extents are given up: by one process at a time. TimeoutError where another one does not end that."""
+        return self._making_room.held()
 
     def lock_extent(self, key: int, wait_seconds: float) -> bool:
-        """Keep other processes from fetching an extent; False where one is at it all that time.
-
-        It asks again and again instead of sleeping in the kernel: a process that holds the lock and is stopped must stop nobody else.
-        """
-        until = time.monotonic() + wait_seconds
-        while not self._disk.lock_byte(self._fd, _FIRST_KEY + key % _KEYS, wait=False):
-            if time.monotonic() >= until:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
+        """Keep other processes from fetching an extent; False where one is at it all that time."""
+        return _polled(lambda: self._disk.lock_byte(self._fd, _FIRST_KEY + key % _KEYS, wait=False), wait_seconds)
 
     def unlock_extent(self, key: int) -> None:
-        self._disk.unlock_byte(self._fd, _FIRST_KEY + key % _KEYS)
+        if self._is_open:
+            self._disk.unlock_byte(self._fd, _FIRST_KEY + key % _KEYS)
 
     # --- numbers
 

@@ -20,7 +20,8 @@ from archive.errors import Exhausted
 from archive.pack.checksum import BLOCK_BYTES
 from archive.pool.counters import PoolCounters
 from archive.pool.extent import Extent
-from archive.pool.shelf import HIGH, KEPT, LOW, NEW, ExtentName, Filling, Shelf
+from archive.pool.extent_name import KEPT, NEW, ExtentName
+from archive.pool.shelf import HIGH, LOW, Filling, Shelf
 
 KEPT_SHARE = 3 / 4
 SERVED_AGAIN = 3 / 2
@@ -32,6 +33,7 @@ class _Candidate(NamedTuple):
     used_ns: int
     size: int
     path: str
+    name: ExtentName
     kept: bool
 
 
@@ -115,7 +117,7 @@ class Swapping:
                     self._counters.evictions += 1
                     self._counters.evicted_bytes += removed
                     if not candidate.kept:
-                        state.remember_given_up(self.cell_of(_name_of(candidate.path)).key)
+                        state.remember_given_up(self.cell_of(candidate.name).key)
         return freed
 
     def _in_order(self, found: dict[str, list[_Candidate]]) -> list[_Candidate]:
@@ -130,10 +132,10 @@ class Swapping:
 
     def _candidates(self, part: str) -> list[_Candidate]:
         out = []
-        for entry in self._shelf.files(part):
+        for name, entry in self._shelf.files(part):
             with contextlib.suppress(FileNotFoundError):
                 stat = entry.stat(follow_symlinks=False)
-                out.append(_Candidate(stat.st_mtime_ns, stat.st_size, entry.path, part == KEPT))
+                out.append(_Candidate(stat.st_mtime_ns, stat.st_size, entry.path, name, part == KEPT))
         return out
 
     # --- hints
@@ -164,9 +166,3 @@ class Swapping:
     def is_there(self, extent: Extent) -> bool:
         """Whether its file was not given up."""
         return any(self._shelf.path(extent.name, part).exists() for part in (NEW, KEPT))
-
-
-def _name_of(path: str) -> ExtentName:
-    folder, text = os.path.split(path)
-    first, _, count = text.partition("-")
-    return ExtentName(os.path.basename(folder), int(first), int(count))

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 IN_FLIGHT = ".inflight"
-ASKED_AT_ONCE = 3
+ASKED_AT_ONCE = 2
 """Questions to NameNodes, of one pack that is written."""
 
 
@@ -82,24 +82,27 @@ class WebHdfsTier:
             self._make_folder(IN_FLIGHT)
             with ThreadPoolExecutor(ASKED_AT_ONCE, "put") as asking, Alongside(passed.look) as looking:
                 free = asking.submit(self._refuse_taken, node, sequence)
-                rest = [
-                    asking.submit(self._drop_earlier, node, sequence, part),
-                    asking.submit(self._make_folder, folder_of(node, sequence)),
-                ]
 
                 def sent() -> Iterator[Bytes]:
                     free.result()  # Asked while a DataNode opens the file.
-                    yield from looking.through(passed.through(chunks))
+                    # Only now: where the number is taken, what is in flight under it may belong to another one.
+                    rest = [
+                        asking.submit(self._drop_earlier, node, sequence, part),
+                        asking.submit(self._make_folder, folder_of(node, sequence)),
+                    ]
+                    for piece in looking.through(passed.through(chunks)):
+                        for one in rest:
+                            if one.done():
+                                one.result()  # What fails is not worth the rest of a pack.
+                        yield piece
                     for one in rest:  # While the DataNodes still sync the last of it.
                         one.result()
 
                 self._files.write(part, length, sent(), self._settings.block_bytes)
                 looking.finish()
                 name = final(passed.digest)
-                # Again: there may have been time enough for another one to publish.
-                taken = asking.submit(self._refuse_taken, node, sequence)
                 status = self._check_at_rest(asking, part, name, passed, between)
-                taken.result()
+            self._refuse_taken(node, sequence)  # Again, and last: there was time enough for another one to publish.
             self._publish(part, name, status)
         except BaseException:
             self._drop(part)

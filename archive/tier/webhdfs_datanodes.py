@@ -99,7 +99,7 @@ class DataNodes:
             connection.putheader("Expect", "100-continue")
             try:
                 connection.endheaders()
-                _wait_until_read(sock)
+                _wait_until_read(sock, self._settings.answer_seconds)
             except OSError as error:
                 raise Unavailable(f"{who}: {_text(error)}") from error
             broken = _send(sock, chunks)
@@ -190,12 +190,12 @@ def _send(sock: socket.socket, chunks: Iterable[Bytes]) -> OSError | None:
     return None
 
 
-def _wait_until_read(sock: socket.socket) -> None:
+def _wait_until_read(sock: socket.socket, seconds: float) -> None:
     """Until the DataNode says 100 (it has read the head of the request) or anything else, which is left to be read as its answer.
 
     A port that is forwarded takes connections for a DataNode that is dead; so no piece is handed out before one lives.
     """
-    seen = b""
+    seen, until = b"", time.monotonic() + seconds
     while b"\r\n\r\n" not in seen:
         longer = sock.recv(HEAD_BYTES_MAX, socket.MSG_PEEK)
         if not longer:
@@ -203,6 +203,8 @@ def _wait_until_read(sock: socket.socket) -> None:
         if len(longer) == HEAD_BYTES_MAX or not longer.startswith(b"HTTP/1.1 100"[: len(longer)]):
             return
         if longer == seen:
+            if time.monotonic() > until:  # Behind bytes that are only looked at no end of a connection shows.
+                raise TimeoutError("it sent part of an answer, and no more of it")
             time.sleep(0.001)
         seen = longer
     sock.recv(seen.index(b"\r\n\r\n") + 4)

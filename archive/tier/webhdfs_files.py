@@ -1,7 +1,6 @@
 """Files of an HDFS: what NameNodes and DataNodes do together, and what became of it where an answer is in doubt."""
 
 import contextlib
-import itertools
 import json
 import threading
 import time
@@ -233,17 +232,15 @@ class HdfsFiles:
 
 
 class _Taken:
-    """Pieces of which the first is made before anything is sent, so that what fails at once leaves nothing; knows whether any was taken."""
+    """Pieces, none of them made before a DataNode is ready for it; knows whether that was so."""
 
     def __init__(self, pieces: Iterator[Bytes]) -> None:
-        self._first = list(itertools.islice(pieces, 1))
-        self._rest = pieces
+        self._pieces = pieces
         self.any = False
 
     def __iter__(self) -> Iterator[Bytes]:
         self.any = True
-        yield from self._first
-        yield from self._rest
+        yield from self._pieces
 
 
 @contextlib.contextmanager

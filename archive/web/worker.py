@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -132,7 +131,6 @@ def run(listener: socket.socket, settings: Settings, *, worker: int = 0, ready: 
     ready : callable, optional
         Called once connections are accepted.
     """
-    allow_descriptors(settings.web.connections_max)
     home = Home(settings)
     try:
         asyncio.run(serve(listener, create_application(home, worker=worker), ready=ready))
@@ -168,13 +166,3 @@ async def serve(
     finally:
         await acceptor.stop()
         await runner.cleanup()
-
-
-def allow_descriptors(connections_max: int) -> None:
-    """Raise this process' limit on open files where it could not hold that many connections besides its packs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections_max + 4096
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,6 +1,8 @@
 """Frames are decoded in another process, which may die of one and is there again for the next."""
 
+import contextlib
 import os
+import resource
 import signal
 import threading
 import time
@@ -37,6 +39,16 @@ def test_frames(decoder: Decoder) -> None:
         decoder.decode(SYNTAX, PICTURE, b"abc")
     assert decoder.decode(SYNTAX, PICTURE, b"efgh")[0] == b"efgh"
     assert process_of(decoder) == first
+
+
+def test_a_decoder_beside_many_open_files(decoder: Decoder) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, limit[1]), limit[1]))
+    with contextlib.ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
+        for _ in range(1024):
+            held.callback(os.close, os.dup(0))
+        assert decoder.decode(SYNTAX, PICTURE, b"abcd")[0] == b"abcd"
 
 
 def test_a_process_that_died_is_started_again(decoder: Decoder) -> None:

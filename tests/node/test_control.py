@@ -1,5 +1,8 @@
 """The control socket: requests, progress, reports and errors between a verb and the node."""
 
+import errno
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -144,3 +147,26 @@ def test_a_node_that_just_took_the_lock_is_waited_for(tmp_path: Path, monkeypatc
             ControlServer(listener, {"pack-now": pack_now}).start()
             asking.join(5.0)
         assert answers[0]["done"]
+
+
+class ShortOfFiles(socket.socket):
+    """Its process may not open another file, the first two times."""
+
+    refused = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.refused < 2:
+            self.refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def test_who_could_not_be_let_in_is_let_in_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(control, "RETRY_SECONDS", 0.01, raising=False)
+    with closing(ShortOfFiles(fileno=bind_control(tmp_path).detach())) as listener:
+        ControlServer(listener, {"pack-now": pack_now}).start()
+        with closing(connect_control(tmp_path)) as caller:
+            caller.settimeout(5)
+            send(caller, {"verb": "pack-now"})
+            assert list(receive(caller))[-1]["done"]
+    assert caplog.text.count("Too many open files") == 2

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -88,6 +89,18 @@ def test_a_signal_to_the_whole_group_ends_it_cleanly_too(node: Node) -> None:
 def test_it_stays_in_its_process_group(node: Node) -> None:
     assert node.process is not None
     assert {os.getpgid(pid) for pid in worker_pids(node).values()} == {node.process.pid}
+
+
+def test_every_worker_may_open_as_many_files_as_the_node_may(start_node: StartNode) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        node = start_node(settings={"DICOM_ARCHIVE_DIMSE_WORKERS": "1", "DICOM_ARCHIVE_WEB_WORKERS": "1"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    workers = worker_pids(node)
+    assert len(workers) == 3
+    assert {resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in workers.values()} == {(before[1], before[1])}
 
 
 def test_the_second_is_refused_and_told_who_serves(node: Node) -> None:

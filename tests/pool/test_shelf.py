@@ -1,7 +1,10 @@
 """Extents as files: what is damaged is dropped and fetched again, what a dead process left is cleared, the folder may be gone."""
 
+import gc
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from archive.pool import pool as pool_module
 from archive.pool import remote as remote_module
 from archive.pool.pool import Pool
 from archive.pool.shelf import Shelf
-from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, settle, wait_until
+from tests.pool.far import MIB, FarTier, Placed, ahead, extent_files, limits, open_remote, place, settle, wait_until
 
 OpenPool = Callable[..., Pool]
 EXTENT_BYTES = 4 * BLOCK_BYTES
@@ -60,6 +63,57 @@ def test_the_folder_may_be_deleted_while_nobody_uses_it(open_pool: OpenPool, tie
     assert bytes(open_remote(second, placed).view(0, 100)) == placed.covered[:100]
     settle(second)
     assert second.used_bytes == BLOCK_BYTES
+
+
+@pytest.mark.parametrize("gone", ["", "filling"])
+def test_a_folder_that_goes_while_it_is_used_is_made_anew(
+    open_pool: OpenPool, folder: Path, tier: FarTier, placed: Placed, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    monkeypatch.setattr(pool_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(pool_module, "ANONYMOUS_BYTES_MAX", 0)
+    pool = open_pool()
+    view = open_remote(pool, placed).view(5, EXTENT_BYTES)
+    settle(pool)
+    shutil.rmtree(folder / gone)
+    wait_until(lambda: (folder / "filling").exists() or pool._opened is None)
+    assert bytes(view) == placed.covered[5:][:EXTENT_BYTES]
+    other = place(tier._root, 2)
+    assert bytes(open_remote(pool, other).view(0, EXTENT_BYTES)) == other.covered[:EXTENT_BYTES]
+    settle(pool)
+    assert any(other.name.digest in str(path) for path in extent_files(folder))
+    assert bytes(pool.assemble(10, iter([memoryview(b"0123456789")]))) == b"0123456789"
+    del view
+    gc.collect()
+    assert [path for fd in os.listdir("/proc/self/fd") if "(deleted)" in (path := _target(fd)) and str(folder) in path] == []
+
+
+def test_an_extent_that_comes_while_the_folder_is_made_anew_is_locked_no_longer_than_that(
+    open_pool: OpenPool, folder: Path, tier: FarTier, placed: Placed
+) -> None:
+    """Its lock is one of the file that it was taken on, which may be there again."""
+    pool, other = open_pool(wait_seconds_max=3.0), open_pool(wait_seconds_max=3.0)
+    tier.gate.clear()
+    reading = threading.Thread(target=lambda: open_remote(pool, placed).view(0, 1))
+    reading.start()
+    wait_until(lambda: bool(tier.reads))
+    shelf = pool._opened
+    shutil.rmtree(folder / "filling")
+    pool.sweep()
+    assert pool.room() is not shelf
+    tier.gate.set()
+    reading.join()
+    settle(pool)
+    began = time.monotonic()
+    open_remote(other, placed).view(EXTENT_BYTES - 1, 1)
+    settle(other)
+    assert time.monotonic() - began < 1
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
 
 
 @pytest.mark.parametrize("at", [0, BLOCK_BYTES + 7, EXTENT_BYTES - 1])

@@ -13,6 +13,7 @@ import pytest
 
 from archive.disk import Disk
 from archive.pack.checksum import BLOCK_BYTES
+from archive.pool import pool as pool_module
 from archive.pool.counters import PoolCounters
 from archive.pool.pool import Pool
 from archive.pool.remote import RemotePack
@@ -244,6 +245,32 @@ def test_the_pool_gives_up_space_where_the_disk_runs_short(open_pool: OpenPool, 
     assert limits().bytes_max > disk_bytes(pool)
 
 
+@pytest.mark.parametrize("name", [".nfs0001", "1-", "x/0000000-4"])
+def test_a_file_that_is_no_extent_is_left_alone(open_pool: OpenPool, packs: list[Placed], name: str) -> None:
+    pool = open_pool(bytes_max=BOUND)
+    read_through(pool, packs[0])
+    stray = extent_files(pool._folder)[0].parent / name
+    if "/" in name:
+        stray = stray.parent.parent.parent / name
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"stray")
+    os.utime(stray, (1, 1))
+    for placed in packs[1:]:
+        read_through(pool, placed)
+    assert stray.read_bytes() == b"stray"
+    assert pool.counters.evictions
+
+
+def test_the_sweeper_outlives_what_it_does_not_know(
+    open_pool: OpenPool, packs: list[Placed], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "SWEEP_SECONDS", 0.01)
+    pool = open_pool(bytes_max=BOUND)
+    monkeypatch.setattr(pool, "tell_use", lambda: 1 // 0)
+    open_remote(pool, packs[0]).view(0, 1)
+    wait_until(lambda: caplog.text.count("ZeroDivisionError") > 2)
+
+
 def test_readers_and_evictions_at_once(open_pool: OpenPool, packs: list[Placed]) -> None:
     """Several readers of more than the pool holds: every byte is right, and the bound holds."""
     pools = [open_pool(bytes_max=BOUND) for _ in range(2)]
@@ -275,6 +302,7 @@ PRESENT = """
 import resource, sys
 from pathlib import Path
 from tests.pool.far import FarTier, limits, open_remote, place
+from archive.pool import pool as pool_module
 from archive.pool.counters import PoolCounters
 from archive.pool.pool import Pool
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))

@@ -11,6 +11,7 @@ import pytest
 
 from archive.config import WebhdfsSection
 from archive.errors import Unavailable
+from archive.tier import webhdfs_datanodes
 from archive.tier.webhdfs_datanodes import DataNodes
 
 PIECE_BYTES = 8 << 10
@@ -79,3 +80,37 @@ def test_a_silent_data_node_is_given_up_after_one_time_out() -> None:
         with pytest.raises(Unavailable, match="timed out"), nodes.get(location) as body:
             body.readinto(memoryview(bytearray(len(DATA))))
         assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_part_of_a_go_ahead_is_given_up_after_one_time_out(monkeypatch: pytest.MonkeyPatch, closes: bool) -> None:
+    monkeypatch.setattr(webhdfs_datanodes, "LET_GO_SECONDS", 0.2)
+    nodes, done, given = DataNodes(WebhdfsSection(answer_seconds=0.25)), threading.Event(), list[str]()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 100 Cont")
+            if closes:
+                connection.shutdown(socket.SHUT_WR)
+            done.wait(30)
+
+    def put() -> None:
+        try:
+            nodes.put(f"http://127.0.0.1:{listener.getsockname()[1]}/webhdfs/v1/x?op=CREATE", 1, [b"x"], lambda: None)
+        except Unavailable as error:
+            given.append(str(error))
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (answer, put)]
+    for thread in threads:
+        thread.start()
+    try:
+        threads[1].join(5)
+        assert len(given) == 1
+        assert "part of an answer" in given[0]
+    finally:
+        done.set()
+        threads[0].join()
+        listener.close()

@@ -1,15 +1,17 @@
 """What networks do to single requests: nothing is lost, nothing rests twice, no wrong byte is given out, nothing is left in flight."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import cast
 
 import pytest
 
+from archive.disk import Bytes
 from archive.errors import Damaged, NotFound, Unavailable
+from archive.pack.naming import PACKS_PER_FOLDER, PackName
 from archive.tier.protocol import NumberTaken
-from tests.tier.conftest import DATA, Cluster, name_of, put
+from tests.tier.conftest import DATA, NODE, Cluster, name_of, put
 from tests.tier.fault_proxy import Fault, says
 
 ONE = [str(name_of(DATA))]
@@ -285,3 +287,71 @@ def test_reads_are_bounded(cluster: Cluster) -> None:
     streams[0].close()
     assert tier.read(name, 0, 1) == DATA[:1]
     assert first[1] + b"".join(map(bytes, streams[1])) == DATA
+
+
+# --- what a put asks, and when
+
+
+def test_a_data_node_opens_the_file_while_the_number_is_asked_for(cluster: Cluster) -> None:
+    created: list[bool] = []
+
+    def answer_late(answer: bytes) -> bytes:
+        until = time.monotonic() + 1
+        while not (came := any("op=CREATE" in line for line in cluster.name_node.requests)) and time.monotonic() < until:
+            time.sleep(0.01)
+        created.append(came)
+        return answer
+
+    cluster.at_name_node(Fault("LISTSTATUS_BATCH", answer=answer_late))
+    put(cluster.tier())
+    assert created == [True]
+    rests_once(cluster)
+
+
+def test_a_number_taken_while_a_pack_is_checked_is_not_published_twice(cluster: Cluster) -> None:
+    other = str(PackName(NODE, 1, "f" * 64))
+
+    def publish_another(answer: bytes) -> bytes:
+        time.sleep(0.5)
+        cluster.hdfs.write(f"{cluster.folder}/{other}", b"another node's pack")
+        return answer
+
+    cluster.at_name_node(Fault("GETFILECHECKSUM", answer=publish_another))
+    with pytest.raises(NumberTaken):
+        put(cluster.tier())
+    assert cluster.files() == [other]
+
+
+def test_who_finds_a_number_taken_leaves_the_upload_of_another_alone(cluster: Cluster) -> None:
+    """Which then says itself that it is taken."""
+
+    def chunks() -> Iterator[Bytes]:
+        yield DATA[:2_000_000]
+        cluster.hdfs.write(f"{cluster.folder}/{PackName(NODE, 1, 'f' * 64)}", b"another node's pack")
+        with pytest.raises(NumberTaken):
+            put(cluster.direct())
+        yield DATA[2_000_000:]
+
+    with pytest.raises(NumberTaken):
+        put(cluster.tier(), chunks=chunks())
+    assert cluster.files() == [str(PackName(NODE, 1, "f" * 64))]
+
+
+@pytest.mark.parametrize("step", ["op=MKDIRS", "/.inflight?"])
+def test_what_fails_beside_an_upload_ends_it_early(cluster: Cluster, step: str) -> None:
+    sent: list[int] = []
+
+    def chunks() -> Iterator[Bytes]:
+        for at in range(0, len(DATA), 100_000):
+            time.sleep(0.1)
+            sent.append(at)
+            yield DATA[at : at + 100_000]
+
+    tier = cluster.tier()
+    before = put(tier, sequence=PACKS_PER_FOLDER)  # which makes the folder for what is in flight
+    fault = cluster.at_name_node(Fault(step, answer=says("403 Forbidden", "AccessControlException")))
+    with pytest.raises(Unavailable, match="does not allow it"):
+        put(tier, chunks=chunks())
+    assert fault.seen
+    assert len(sent) < 20
+    assert cluster.files() == [str(before)]
