@@ -16,6 +16,7 @@ from archive.flow.giving_way import GivingWay
 from archive.flow.home import Home
 from archive.flow.housekeeping import Housekeeping
 from archive.flow.in_order import InOrder, Turn
+from archive.flow.left_over import settle_deletions
 from archive.flow.pack_content import Content, Waiting, prepare
 from archive.flow.pack_steps import Overtaken, PackSteps, pack_header
 from archive.flow.portions import order_in_pack, portions
@@ -62,6 +63,7 @@ class Packer:
         self._steps = PackSteps(home)
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._callers = 0
+        self._settled = False
         with self._pending.environment.reading() as t:
             self._missing = self._home.journal.missing()
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
@@ -284,6 +286,9 @@ class Packer:
 
     def _resume(self, stop: threading.Event | None) -> None:
         """Finish what was planned before: with the same records, order and number; void it where a record went bad."""
+        if not self._settled:
+            settle_deletions(self._home)
+            self._settled = True
         with self._pending.environment.reading() as t:
             unfollowed = self._pending.unfollowed(t)
         if unfollowed:
