@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
+from archive.errors import ArchiveError, Damaged, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
@@ -258,16 +258,12 @@ class Packer:
             self._resume(None)  # No number is given away that a plan has.
             sequence = next_sequence(self._home)
             writer = make(pack_header(identity, Plan(uuid.uuid4().hex, sequence, []), supersedes=supersedes))
-            try:
-                name = tier.put(
-                    identity.name, sequence, writer.length, writer.stream(read), lambda digest: PackName(identity.name, sequence, digest)
-                )
-                self._steps.commit(name, writer.tail())
-            except (Exhausted, OSError):
-                # It may rest there all the same: then it is taken in before the next number is given.
-                with self._pending.environment.writing() as t:
-                    self._pending.set_unfollowed(t, True)
-                raise
+            self._set_unfollowed(True)  # However this ends: what rests is taken in before the next number is given.
+            name = tier.put(
+                identity.name, sequence, writer.length, writer.stream(read), lambda digest: PackName(identity.name, sequence, digest)
+            )
+            self._steps.commit(name, writer.tail())
+            self._set_unfollowed(False)
         return name
 
     def release_segments(self) -> int:
@@ -335,13 +331,18 @@ class Packer:
             self._steps.fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content(), None, [], void_reason=reason)
 
     def _follow(self) -> None:
-        """What start-up could not do, as the tier did not answer."""
+        """What start-up could not do, as the tier did not answer, or `publish` did not come to."""
         for name in self._home.tier.delete_in_flight(self._home.identity.name):
             logger.info("left over and removed: %s", name)
         followed = adopt_packs(self._home)
         for text in followed.damaged:
             logger.error("%s", text)
         settled = settle_pending(self._home)
+        self._set_unfollowed(False)
+        logger.info(
+            "%d packs taken into the index that were not in it; of what waited %d instances rest in packs", followed.adopted, settled
+        )
+
+    def _set_unfollowed(self, unfollowed: bool) -> None:
         with self._pending.environment.writing() as t:
-            self._pending.set_unfollowed(t, False)
-        logger.info("the tier answers: %d packs taken into the index; of what waited %d instances rest in packs", followed.adopted, settled)
+            self._pending.set_unfollowed(t, unfollowed)
