@@ -80,7 +80,6 @@ class Packer:
                 with self._lock:
                     self._resume(stop)
                     self._pack(self._ready(), stop, now=False)
-                self._housekeeping.tend()
                 self._say("")
                 pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
@@ -90,6 +89,9 @@ class Packer:
                 logger.exception("packing")
                 self._say(f"packing failed: {type(error).__name__}: {error}")
                 pause = RETRY_SECONDS
+            # Whatever became of packing: where it fails because all is full, this is what makes room.
+            if not stop.is_set():
+                self._housekeeping.tend()
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:
