@@ -167,7 +167,7 @@ class Packer:
     def _in_a_hurry(self) -> bool:
         """Whether somebody waits for what is packed, or the journal will press soon, or its disk be full."""
         scanty = self._home.room_bytes() < HURRY_SEGMENTS * self._home.settings.journal.segment_bytes
-        return scanty or self.is_awaited() or self._is_pressed(HURRY_SHARE) or bool(self._awaited.series())
+        return scanty or self.is_awaited() or self._is_pressed(HURRY_SHARE) or self._awaited.any_lately()
 
     # --- what
 
