@@ -91,7 +91,7 @@ class Packer:
                 pause = RETRY_SECONDS
             # Whatever became of packing: where it fails because all is full, this is what makes room.
             if not stop.is_set():
-                self._housekeeping.tend()
+                self._housekeeping.tend(stop)
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:

@@ -1,18 +1,21 @@
 """Packs whose content went on in others: how long they stay, what must be proved first, what a second node sees."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from archive.disk import Bytes
 from archive.errors import Damaged, Exhausted, Unavailable, UnknownFormat
 from archive.flow import following, housekeeping, packing
 from archive.flow.check import verify
 from archive.flow.following import Followed, adopt_packs
 from archive.flow.housekeeping import Housekeeping
 from archive.flow.recovery import recover
-from archive.flow.superseded import delete_superseded
+from archive.flow.superseded import Superseded, delete_superseded
+from archive.pack.naming import PackName
 from archive.pack.pack_reader import PackTail, TailBytes, parse_tail
 from archive.tier.directory import DirectoryTier
 from tests.flow.compacting import allowed, compact, delete, pack_each
@@ -96,16 +99,68 @@ def test_old_packs_go_although_packing_fails(data: Path, monkeypatch: pytest.Mon
             assert "a quota is reached" in life.home.index.pending.problem(t)
 
 
-@pytest.mark.parametrize("failing", ["rewrite_held", "adopt_packs", "delete_superseded"])
+@pytest.mark.parametrize("failing", ["rewrite_held", "adopt_packs", "delete"])
 def test_what_fails_ends_nothing_else(life: Life, failing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    steps = {name: mock.Mock() for name in ("rewrite_held", "adopt_packs", "delete_superseded")}
-    steps["adopt_packs"].return_value = Followed()
+    steps = {
+        "rewrite_held": mock.Mock(return_value=0),
+        "adopt_packs": mock.Mock(return_value=Followed()),
+        "delete": mock.Mock(return_value=iter(())),
+    }
     steps[failing].side_effect = UnknownFormat("a pack of format 9")
     for name, step in steps.items():
-        monkeypatch.setattr(housekeeping, name, step)
+        monkeypatch.setattr(Superseded if name == "delete" else housekeeping, name, step)
     Housekeeping(life.home).tend_now()
     assert [step.call_count for step in steps.values()] == [1, 1, 1]
     assert "a pack of format 9" in caplog.text
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the packs that are read, from here on."""
+    out: list[int] = []
+    stream = DirectoryTier.stream
+
+    def noted(self: DirectoryTier, name: PackName, offset: int, length: int) -> Iterator[Bytes]:
+        out.append(name.sequence)
+        return stream(self, name, offset, length)
+
+    monkeypatch.setattr(DirectoryTier, "stream", noted)
+    return out
+
+
+def test_old_packs_go_one_by_one_so_that_packing_need_not_wait_for_all(data: Path, streamed: list[int]) -> None:
+    with living(allowed(data, compaction={"grace_seconds": 0})) as life:
+        pack_each(life, *(make_object(1, 1, number) for number in range(3)))
+        compact(life, 3600)
+        streamed.clear()
+        tending = Housekeeping(life.home)
+        tending.tend_now()
+        for left in [2, 3, 4], [3, 4], [4], [4]:
+            assert known(life) == [entry.name.sequence for entry in life.home.tier.list_packs(NAME)] == left
+            tending.tend()
+        assert streamed == [4], "what was whole a moment ago is not read for each of them"
+
+
+def test_deleting_old_packs_ends_when_the_node_stops(data: Path) -> None:
+    with living(allowed(data, compaction={"grace_seconds": 0})) as life:
+        pack_each(life, make_object(1, 1, 1), make_object(1, 1, 2))
+        compact(life, 3600)
+        stop = threading.Event()
+        stop.set()
+        Housekeeping(life.home).tend_now(stop)
+        assert known(life) == [1, 2, 3]
+
+
+def test_a_new_pack_that_stays_bad_is_not_read_over_and_over(data: Path, streamed: list[int]) -> None:
+    with living(allowed(data, compaction={"grace_seconds": 0})) as life:
+        sent = pack_each(life, make_object(1, 1, 1), make_object(1, 1, 2))
+        compact(life, 3600)
+        damage(pack_files(data)[2], sent[0].data_set)
+        streamed.clear()
+        tending = Housekeeping(life.home)
+        for _ in range(5):
+            tending.tend_now()
+        assert (streamed, known(life)) == ([3], [1, 2, 3])
 
 
 # --- a second node
