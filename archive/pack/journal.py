@@ -89,7 +89,7 @@ class Journal:
 
     def close(self) -> None:
         """Seal the current segment and give the descriptors back."""
-        with self._lock, contextlib.suppress(Exhausted):  # Its mirror failed before: the next start seals it.
+        with self._lock, contextlib.suppress(Exhausted, OSError):  # The next start seals what the disk, or its mirror, did not.
             self._seal()
         if self._counters >= 0:
             self.disk.close(self._counters)
