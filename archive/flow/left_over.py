@@ -1,13 +1,14 @@
-"""Deletions that one process began and another finishes: at the node's start, or at the packer's where it alone died."""
+"""What one process began and another finishes, or makes void: at the node's start, or at that of a process that alone died."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from archive.dicom.json import loads
 from archive.errors import Damaged
+from archive.flow.following import is_done_with
 from archive.flow.home import Home
 from archive.flow.voiding import refuse, void_sequences
-from archive.pack.descriptor import Deletion
+from archive.pack.descriptor import Deletion, InstanceDescriptor
 from archive.pack.frame import Kind
 from archive.pack.journal import Location
 from archive.pack.journal_reader import Found, scan_segment
@@ -70,3 +71,33 @@ def settle_deletions(home: Home) -> None:
         waiting[deletion.revision] = deletion
     for deletion in waiting.values():
         forget_deleted(home, deletion)
+
+
+def refuse_unpublished(home: Home) -> None:
+    """Make void what the process before this one in its slot took in and died before it could be found; before anything is taken in here.
+
+    Nobody was told of it, and its sender sends it again, to whichever process: a deletion names that second record alone, and the next
+    start would bring back what was deleted with the first.
+    """
+    unpublished = [(number, s) for number in home.journal.left_over for s in _unpublished(home, number)]
+    if unpublished:
+        void = void_sequences(home.journal.segments())
+        refuse(home, *(record for record in unpublished if record[1] not in void))
+    home.journal.left_over.clear()
+
+
+def _unpublished(home: Home, number: int) -> Iterator[int]:
+    """Sequences of instances of a segment that neither wait nor rest in packs nor are deleted."""
+    try:
+        found = list(scan_segment(number, home.journal.path_of(number), lambda _: False))
+    except (Damaged, FileNotFoundError):  # Released meanwhile, or for start-up to name.
+        return
+    for item in found:
+        if not isinstance(item, Found) or item.damage or item.header.kind != Kind.INSTANCE:
+            continue
+        descriptor = InstanceDescriptor.from_json(loads(item.descriptor))
+        with home.index.pending.environment.reading() as t:
+            waits = home.index.pending.get(t, item.header.sequence) is not None
+        with home.index.packed.environment.reading() as t:  # Behind: who packs commits there before it lets go here.
+            if not waits and not is_done_with(home.index.packed, t, descriptor):
+                yield item.header.sequence
