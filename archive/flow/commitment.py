@@ -20,6 +20,9 @@ from archive.index.packed import PackInfo
 logger = logging.getLogger(__name__)
 
 BELIEVED_SECONDS = 3600.0
+LOOK_SECONDS = 0.5
+LOOK_RESTS = 20
+"""What is awaited is looked for so rarely, however many references all requests have, that it costs packing a small share."""
 
 
 class Commitment:
@@ -113,14 +116,29 @@ class Commitment:
 
 
 class AwaitedSeries:
-    """Which series the packer shall not let wait because somebody asked for their commitment; for one thread."""
+    """Which series the packer shall not let wait because somebody asked for their commitment; any number of threads."""
 
     def __init__(self, home: Home, requests: CommitmentRequests) -> None:
         self._home, self._requests = home, requests
         self._settled: set[str] = set()
+        self._lock = threading.RLock()
+        self._any, self._believed_until = False, 0.0
 
     def series(self) -> set[SeriesKey]:
         """Series of the journal that hold something asked for."""
+        with self._lock:
+            began = time.monotonic()
+            awaited = self._look()
+            ended = time.monotonic()
+            self._any, self._believed_until = bool(awaited), ended + max(LOOK_SECONDS, LOOK_RESTS * (ended - began))
+        return awaited
+
+    def any_lately(self) -> bool:
+        """Whether there is any, as it was at the last look, which may be a while ago: for what asks again and again."""
+        with self._lock:
+            return self._any if time.monotonic() < self._believed_until else bool(self.series())
+
+    def _look(self) -> set[SeriesKey]:
         names = self._requests.names()
         self._settled &= set(names)
         awaited: set[SeriesKey] = set()

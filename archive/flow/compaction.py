@@ -125,7 +125,7 @@ class Compactor:
                 if stop is not None and stop.is_set():
                     raise Unavailable("compaction was stopped; what is done stays done")
                 self._compact(group, report, progress)
-            report.kept += delete_superseded(self._home, grace)
+            report.kept += delete_superseded(self._home, grace, stop)
         with self._packed.environment.reading() as t:
             report.packs_waiting = len(self._packed.superseded(t))
         return report

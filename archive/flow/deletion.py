@@ -14,6 +14,7 @@ from archive.dicom.json import dumps
 from archive.dicom.uid import check_uid
 from archive.errors import BadInput, NotFound, WrongUse
 from archive.flow.home import Home
+from archive.flow.left_over import forget_deleted
 from archive.flow.series_view import series_of_study
 from archive.flow.voiding import settle_refused, void_on_error
 from archive.index.located import Located, SeriesKey
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 DELETED_PER_RECORD_MAX = 4096
 """Half a megabyte of payload; what reads the journal back takes records of this kind up to 1 MiB."""
-PENDING_BATCH = 64
-"""Records that are forgotten in one transaction: receivers wait for it."""
 Level = Literal["study", "series", "instance"]
 
 
@@ -127,10 +126,7 @@ class Deleter:
         # There is no way back any more. An error from here on leaves the segment open, so that the next start does the rest.
         with self._pending.environment.writing() as t:
             self._pending.add_deletion(t, appended.location, deletion)
-        sequences = [revision.sequence for revision, _ in chunk if revision.node == self._home.identity.node]
-        for start in range(0, len(sequences), PENDING_BATCH):
-            with self._pending.environment.writing() as t:
-                self._pending.remove(t, sequences[start : start + PENDING_BATCH])
+        forget_deleted(self._home, deletion)
         journal.done(appended)
 
     # --- what a UID names

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-from archive.errors import BadInput, Damaged, NotFound, Unavailable
+from archive.errors import BadInput, Damaged, NotFound, Unavailable, UnknownFormat
 from archive.flow.home import Home
 from archive.flow.ingest import same_as_located
 from archive.index.environment import Transaction
@@ -49,27 +49,36 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
     Unavailable
         The tier does not answer.
     UnknownFormat
-        A newer version wrote a pack.
+        A newer version wrote a pack; where other nodes alone are followed, it is named in the report, and that node is followed no further.
     """
     out = Followed()
-    packed, writer = home.index.packed, PackedWriter(home.index.packed)
     for node in home.tier.nodes():
         if not own and node == home.identity.name:
             continue
-        with packed.environment.reading() as t:
-            entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
-        # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
-        while some := list(islice(entries, PACKS_PER_TRANSACTION if own else 1)):
-            names = [entry.name for entry in some]
-            home.tier.settle(names)  # Journal segments are released for what the index has.
-            tails: Iterable[tuple[PackName, PackTail]] = _tails(home, names, out)
-            tails = tails if own else list(tails)
-            with packed.environment.writing() as t, _no_collector():
-                for name, tail in tails:
-                    writer.add_pack(t, name, tail)
-                    out.adopted += 1
-                    progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
+        try:
+            _adopt(home, node, out, progress, PACKS_PER_TRANSACTION if own else 1)
+        except UnknownFormat as error:
+            if own:
+                raise
+            out.damaged.append(f"packs of node {node} are not followed: {error}")
     return out
+
+
+def _adopt(home: Home, node: str, out: Followed, progress: Callable[[str], None], at_once: int) -> None:
+    packed, writer = home.index.packed, PackedWriter(home.index.packed)
+    with packed.environment.reading() as t:
+        entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
+    # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
+    while some := list(islice(entries, at_once)):
+        names = [entry.name for entry in some]
+        home.tier.settle(names)  # Journal segments are released for what the index has.
+        tails: Iterable[tuple[PackName, PackTail]] = _tails(home, names, out)
+        tails = tails if at_once > 1 else list(tails)
+        with packed.environment.writing() as t, _no_collector():
+            for name, tail in tails:
+                writer.add_pack(t, name, tail)
+                out.adopted += 1
+                progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
 
 
 def _tails(home: Home, names: list[PackName], out: Followed) -> Iterator[tuple[PackName, PackTail]]:

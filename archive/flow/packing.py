@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from archive.errors import ArchiveError, Damaged, Exhausted, Unavailable
+from archive.errors import ArchiveError, Damaged, Unavailable
 from archive.flow.commitment import AwaitedSeries
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from archive.flow.following import adopt_packs, next_sequence, settle_pending
@@ -16,6 +16,7 @@ from archive.flow.giving_way import GivingWay
 from archive.flow.home import Home
 from archive.flow.housekeeping import Housekeeping
 from archive.flow.in_order import InOrder, Turn
+from archive.flow.left_over import settle_deletions
 from archive.flow.pack_content import Content, Waiting, prepare
 from archive.flow.pack_steps import Overtaken, PackSteps, pack_header
 from archive.flow.portions import order_in_pack, portions
@@ -62,6 +63,7 @@ class Packer:
         self._steps = PackSteps(home)
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._callers = 0
+        self._settled = False
         with self._pending.environment.reading() as t:
             self._missing = self._home.journal.missing()
             self._problem = self._pending.problem(t)  # of this node's packer before, or of its start
@@ -78,7 +80,6 @@ class Packer:
                 with self._lock:
                     self._resume(stop)
                     self._pack(self._ready(), stop, now=False)
-                self._housekeeping.tend()
                 self._say("")
                 pause = POLL_SECONDS
             except (ArchiveError, OSError) as error:
@@ -88,6 +89,9 @@ class Packer:
                 logger.exception("packing")
                 self._say(f"packing failed: {type(error).__name__}: {error}")
                 pause = RETRY_SECONDS
+            # Whatever became of packing: where it fails because all is full, this is what makes room.
+            if not stop.is_set():
+                self._housekeeping.tend(stop)
 
     def _say(self, problem: str) -> None:
         if problem == self._problem:
@@ -163,7 +167,7 @@ class Packer:
     def _in_a_hurry(self) -> bool:
         """Whether somebody waits for what is packed, or the journal will press soon, or its disk be full."""
         scanty = self._home.room_bytes() < HURRY_SEGMENTS * self._home.settings.journal.segment_bytes
-        return scanty or self.is_awaited() or self._is_pressed(HURRY_SHARE) or bool(self._awaited.series())
+        return scanty or self.is_awaited() or self._is_pressed(HURRY_SHARE) or self._awaited.any_lately()
 
     # --- what
 
@@ -256,16 +260,12 @@ class Packer:
             self._resume(None)  # No number is given away that a plan has.
             sequence = next_sequence(self._home)
             writer = make(pack_header(identity, Plan(uuid.uuid4().hex, sequence, []), supersedes=supersedes))
-            try:
-                name = tier.put(
-                    identity.name, sequence, writer.length, writer.stream(read), lambda digest: PackName(identity.name, sequence, digest)
-                )
-                self._steps.commit(name, writer.tail())
-            except (Exhausted, OSError):
-                # It may rest there all the same: then it is taken in before the next number is given.
-                with self._pending.environment.writing() as t:
-                    self._pending.set_unfollowed(t, True)
-                raise
+            self._set_unfollowed(True)  # However this ends: what rests is taken in before the next number is given.
+            name = tier.put(
+                identity.name, sequence, writer.length, writer.stream(read), lambda digest: PackName(identity.name, sequence, digest)
+            )
+            self._steps.commit(name, writer.tail())
+            self._set_unfollowed(False)
         return name
 
     def release_segments(self) -> int:
@@ -284,6 +284,9 @@ class Packer:
 
     def _resume(self, stop: threading.Event | None) -> None:
         """Finish what was planned before: with the same records, order and number; void it where a record went bad."""
+        if not self._settled:
+            settle_deletions(self._home)
+            self._settled = True
         with self._pending.environment.reading() as t:
             unfollowed = self._pending.unfollowed(t)
         if unfollowed:
@@ -330,13 +333,18 @@ class Packer:
             self._steps.fulfil((sequence, Plan(plan.plan_id, plan.pack_sequence, [])), Content(), None, [], void_reason=reason)
 
     def _follow(self) -> None:
-        """What start-up could not do, as the tier did not answer."""
+        """What start-up could not do, as the tier did not answer, or `publish` did not come to."""
         for name in self._home.tier.delete_in_flight(self._home.identity.name):
             logger.info("left over and removed: %s", name)
         followed = adopt_packs(self._home)
         for text in followed.damaged:
             logger.error("%s", text)
         settled = settle_pending(self._home)
+        self._set_unfollowed(False)
+        logger.info(
+            "%d packs taken into the index that were not in it; of what waited %d instances rest in packs", followed.adopted, settled
+        )
+
+    def _set_unfollowed(self, unfollowed: bool) -> None:
         with self._pending.environment.writing() as t:
-            self._pending.set_unfollowed(t, False)
-        logger.info("the tier answers: %d packs taken into the index; of what waited %d instances rest in packs", followed.adopted, settled)
+            self._pending.set_unfollowed(t, unfollowed)

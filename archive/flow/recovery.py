@@ -19,6 +19,7 @@ from archive.flow.following import adopt_packs
 from archive.flow.home import Home, sole_writer
 from archive.flow.identity import delete_left_over
 from archive.flow.ingest import same_as_located, same_object
+from archive.flow.left_over import deletions_in
 from archive.flow.mirroring import settle_mirror
 from archive.flow.retrieve import Retrieval
 from archive.flow.voiding import void_sequences
@@ -232,20 +233,15 @@ class _Recovery:
 
     def _take_deletions(self, number: int, path: Path) -> None:
         """Before any instance: what was sent again after its deletion must not be taken for the copy that is deleted."""
-        try:
-            found = list(scan_segment(number, path, lambda _: True, only=(Kind.DELETION,)))
-        except Damaged:
-            return  # Said by `_scan`.
-        for item in found:
-            if not isinstance(item, Found) or item.damage or item.header.sequence in self._void:
+        for location, deletion in deletions_in(number, path):
+            if deletion.revision.sequence in self._void:
                 continue
-            deletion = Deletion.from_json(loads(item.payload))
             with self._packed.environment.reading() as t:
                 if self._packed.is_deletion_known(t, deletion.revision):
                     continue
                 applied = all(self._packed.is_revision_deleted(t, revision) for revision, _ in deletion.deleted)
             with self._pending.environment.writing() as t:
-                self._pending.add_deletion(t, item.location, deletion)
+                self._pending.add_deletion(t, location, deletion)
             if not applied:
                 with self._packed.environment.writing() as t:
                     PackedWriter(self._packed).delete(t, deletion)

@@ -2,9 +2,12 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
 
-from archive.errors import BadInput, Damaged, NotFound
+from archive.errors import BadInput, Damaged, NotFound, Unavailable
+from archive.flow.commitment import BELIEVED_SECONDS
 from archive.flow.home import Home
 from archive.index.packed import PackInfo
 from archive.index.packed_writer import PackedWriter
@@ -15,36 +18,96 @@ from archive.tier.tails import read_pack_tail
 logger = logging.getLogger(__name__)
 
 
-def delete_superseded(home: Home, grace_seconds: float) -> list[str]:
-    """Delete this node's packs that were superseded so long ago and in which nothing is found any more; forget those that others deleted.
+class Looks:
+    """What packs were found to be at a look less than an hour ago: whole, or why not."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[float, str]] = {}
+
+    def note(self, info: PackInfo, wrong: str) -> None:
+        now = time.monotonic()
+        self._found = {i: found for i, found in self._found.items() if now - found[0] < BELIEVED_SECONDS}
+        self._found[info.pack_id] = now, wrong
+
+    def found(self, info: PackInfo) -> str | None:
+        """What is wrong with it, nothing where it is whole; None where it was not looked at."""
+        at, wrong = self._found.get(info.pack_id, (-BELIEVED_SECONDS, ""))
+        return wrong if time.monotonic() - at < BELIEVED_SECONDS else None
+
+
+class Superseded:
+    """Deletes this node's packs that were superseded long ago and in which nothing is found any more; forgets those that others deleted.
 
     A pack is deleted when every byte of the packs that hold its content now was read and matched their digests.
-
-    Returns
-    -------
-    list of str
-        Names of packs that are to be deleted and cannot be, and why.
     """
-    packed = home.index.packed
-    with packed.environment.reading() as t:
-        waiting = [(info, since, packed.live(t, info.pack_id)[0]) for info, since in packed.superseded(t)]
-    kept: list[str] = []
-    whole: set[int] = set()
-    for info, since, live in waiting:
-        if info.name.node != home.identity.name:
-            if _is_gone(home, info):
-                _forget(home, info)
-        elif not live and now_us() - since >= grace_seconds * 1e6:
-            try:
-                _prove(home, info, whole)
-            except (BadInput, Damaged, NotFound) as error:
-                logger.error("superseded pack %s is kept: %s", info.name, error)
-                kept.append(f"{info.name}: {error}")
-                continue
-            home.tier.delete(info.name)
-            _forget(home, info)
-            logger.info("deleted pack %s: its content rests in another", info.name)
-    return kept
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._successors, self._kept = Looks(), Looks()
+
+    def delete(self, grace_seconds: float, stop: threading.Event | None = None) -> Iterator[str]:
+        """Why a pack is kept that is to be deleted, or nothing where it was; one for each that took reading, so that others may go first.
+
+        What is kept is not looked at again for an hour.
+
+        Raises
+        ------
+        Unavailable
+            The tier does not answer, or `stop` was set.
+        """
+        packed = self._home.index.packed
+        with packed.environment.reading() as t:
+            waiting = packed.superseded(t)
+        for info, since in waiting:
+            with packed.environment.reading() as t:
+                live = packed.live(t, info.pack_id)[0]
+            if info.name.node != self._home.identity.name:
+                if not live and _is_gone(self._home, info):  # Else its mount is away, or what it held comes with a pack not followed yet.
+                    _forget(self._home, info)
+            elif not live and now_us() - since >= grace_seconds * 1e6 and not self._kept.found(info):
+                yield self._delete(info, stop)
+
+    def _delete(self, info: PackInfo, stop: threading.Event | None) -> str:
+        try:
+            self._prove(info, stop)
+        except (BadInput, Damaged, NotFound) as error:
+            logger.error("superseded pack %s is kept: %s", info.name, error)
+            self._kept.note(info, str(error))
+            return f"{info.name}: {error}"
+        self._home.tier.delete(info.name)
+        _forget(self._home, info)
+        logger.info("deleted pack %s: its content rests in another", info.name)
+        return ""
+
+    def _prove(self, info: PackInfo, stop: threading.Event | None) -> None:
+        """Everything that a pack holds rests elsewhere, or is deleted; where it is gone already there is nothing to prove.
+
+        Raises
+        ------
+        Damaged, NotFound
+            It does not, or cannot be seen to.
+        """
+        if _is_gone(self._home, info):
+            return
+        tail = read_pack_tail(self._home.tier, info.name)
+        successors = _successors(self._home, info, tail)
+        for successor in successors:
+            wrong = self._successors.found(successor)
+            if wrong is None:
+                wrong = _read_whole(self._home, successor, stop)
+                self._successors.note(successor, wrong)
+            if wrong:
+                raise Damaged(wrong)
+        if tail.deletions:
+            carried = {d.revision for successor in successors for d in read_pack_tail(self._home.tier, successor.name).deletions}
+            missing = [str(d.revision) for d in tail.deletions if d.revision not in carried]
+            if missing:
+                raise Damaged(f"deletion {missing[0]} rests in no other pack")
+
+
+def delete_superseded(home: Home, grace_seconds: float, stop: threading.Event | None = None) -> list[str]:
+    """All of `Superseded.delete` at once; what is kept, and why."""
+    return [kept for kept in Superseded(home).delete(grace_seconds, stop) if kept]
 
 
 def _is_gone(home: Home, info: PackInfo) -> bool:
@@ -59,29 +122,6 @@ def _forget(home: Home, info: PackInfo) -> None:
     with home.index.packed.environment.writing() as t:
         PackedWriter(home.index.packed).forget_pack(t, info)
     home.pool.forget(info.pack_id)
-
-
-def _prove(home: Home, info: PackInfo, whole: set[int]) -> None:
-    """Everything that a pack holds rests elsewhere, or is deleted; where it is gone already there is nothing to prove.
-
-    Raises
-    ------
-    Damaged, NotFound
-        It does not, or cannot be seen to.
-    """
-    if _is_gone(home, info):
-        return
-    tail = read_pack_tail(home.tier, info.name)
-    successors = _successors(home, info, tail)
-    for successor in successors:
-        if successor.pack_id not in whole:
-            _read_whole(home, successor)
-            whole.add(successor.pack_id)
-    if tail.deletions:
-        carried = {d.revision for successor in successors for d in read_pack_tail(home.tier, successor.name).deletions}
-        missing = [str(d.revision) for d in tail.deletions if d.revision not in carried]
-        if missing:
-            raise Damaged(f"deletion {missing[0]} rests in no other pack")
 
 
 def _successors(home: Home, info: PackInfo, tail: PackTail) -> Iterable[PackInfo]:
@@ -102,9 +142,14 @@ def _successors(home: Home, info: PackInfo, tail: PackTail) -> Iterable[PackInfo
     return list(out.values())
 
 
-def _read_whole(home: Home, info: PackInfo) -> None:
+def _read_whole(home: Home, info: PackInfo, stop: threading.Event | None) -> str:
+    """What is wrong with a pack; nothing where every byte of it is as it should be."""
     whole = hashlib.sha256()
-    for piece in home.tier.stream(info.name, 0, home.tier.length(info.name)):
-        whole.update(piece)
-    if whole.hexdigest() != info.name.digest:
-        raise Damaged(f"pack {info.name}, which holds its content, does not match its digest")
+    try:
+        for piece in home.tier.stream(info.name, 0, home.tier.length(info.name)):
+            if stop is not None and stop.is_set():
+                raise Unavailable("the node is stopping; what is done stays done")
+            whole.update(piece)
+    except (BadInput, Damaged, NotFound) as error:
+        return str(error)
+    return "" if whole.hexdigest() == info.name.digest else f"pack {info.name}, which holds its content, does not match its digest"

@@ -186,7 +186,7 @@ class PendingIndex:
         return (t.get("totals", PROBLEM) or b"").decode()
 
     def set_unfollowed(self, t: Transaction, unfollowed: bool) -> None:
-        """Whether start-up could not look at the tier's packs, so that the packer has to before it writes one."""
+        """Whether the tier may hold packs that the index does not know: the packer has to look before it writes one."""
         t.put("totals", UNFOLLOWED, bytes([unfollowed]))
 
     def unfollowed(self, t: Transaction) -> bool:

@@ -52,12 +52,14 @@ def run_dimse(settings: Settings, listener: socket.socket, order: Message, stop:
     from archive.flow.derived import counters_folder
     from archive.flow.home import Home
     from archive.flow.ingest import Ingest
+    from archive.flow.left_over import refuse_unpublished
     from archive.flow.query import Search
     from archive.flow.source import RetrieveSource
     from archive.node.counters import WRITE_SECONDS, CountersFile, forget_missing_workers
 
     with contextlib.closing(Home(settings, order["name"])) as home, contextlib.closing(RetrieveSource(home)) as source:
         home.index.check_readers()
+        refuse_unpublished(home)
         slots = AssociationSlots(order["association_slots"], order["index"], settings.dimse.associations_max, association_limits(settings))
         requests = CommitmentRequests(requests_folder(settings), home.disk)
         reporter = Reporter(requests, Commitment(home), settings)

@@ -80,16 +80,17 @@ class Journal:
         self._lock = threading.Lock()
         self._segment: Segment | None = None
         self._counters = -1
+        self.left_over: list[int] = []  # segments that the process before this one in its slot left open
         if slot:
             for path in (self._open, self._sealed, self._spare, self._incoming):
                 disk.make_folder(path)
             self._counters = self._open_counters()
-            self.seal_left_over(lambda found: found == slot)
+            self.left_over = self.seal_left_over(lambda found: found == slot)
             self.delete_left_over(lambda found: found == slot)
 
     def close(self) -> None:
         """Seal the current segment and give the descriptors back."""
-        with self._lock, contextlib.suppress(Exhausted):  # Its mirror failed before: the next start seals it.
+        with self._lock, contextlib.suppress(Exhausted, OSError):  # The next start seals what the disk, or its mirror, did not.
             self._seal()
         if self._counters >= 0:
             self.disk.close(self._counters)
@@ -272,12 +273,12 @@ class Journal:
                 segment.end_here()
         self.disk.rename(segment.path, self._sealed / f"{segment.header.number:012d}.seg")
 
-    def seal_left_over(self, mine: Callable[[str], bool]) -> None:
-        """Seal what a dead process left open; `mine` says by its slot."""
-        for name in self.disk.list_folder(self._open):
-            found = _NAME.match(name)
-            if found and found[2] and mine(found[2]):
-                self.disk.rename(self._open / name, self._sealed / f"{found[1]}.seg")
+    def seal_left_over(self, mine: Callable[[str], bool]) -> list[int]:
+        """Seal what a dead process left open; `mine` says by its slot. Returns the numbers."""
+        names = [found for n in self.disk.list_folder(self._open) if (found := _NAME.match(n)) and found[2] and mine(found[2])]
+        for found in names:
+            self.disk.rename(self._open / found[0], self._sealed / f"{found[1]}.seg")
+        return [int(found[1]) for found in names]
 
     def delete_left_over(self, mine: Callable[[str], bool] = lambda _: True) -> list[str]:
         """Remove what dead processes never finished; `mine` says by the slot. Returns the names."""

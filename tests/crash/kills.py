@@ -1,6 +1,7 @@
 """Real processes are killed under load: `python -m tests.crash.kills --each 200 --seed 1`: the node and each of its processes so often.
 
-Everything acknowledged is there afterwards, byte for byte. The run prints its figures with its seed.
+Everything acknowledged is there afterwards, byte for byte, but for what was deleted, which is not: with the index that it has and with one
+made anew. The run prints its figures with its seed.
 """
 
 import argparse
@@ -18,13 +19,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
+from archive.errors import NotFound, Unavailable
+from archive.node.asking import ask
 from tests.dimse.peer import Peer, c_store
 from tests.flow.objects import Object, make_object
 from tests.kit import Node, part10_data_set, retrieve_part10
 
 SETTINGS = {
+    "DICOM_ARCHIVE_DELETION_ALLOWED": "true",
     "DICOM_ARCHIVE_DIMSE_WORKERS": "1",
     "DICOM_ARCHIVE_WEB_WORKERS": "1",
     "DICOM_ARCHIVE_PACKER_QUIET_SECONDS": "0.1",
@@ -34,6 +38,8 @@ SETTINGS = {
 }
 LOAD_SECONDS = 0.4
 """At most, between what was acknowledged and the kill."""
+DELETED_AFTER = (5, 60)
+"""So many objects after it an object is deleted: some wait in the journal yet, others rest in packs."""
 
 
 def object_of(number: int) -> Object:
@@ -42,15 +48,17 @@ def object_of(number: int) -> Object:
 
 
 class Load:
-    """One sender that tries each object until it is acknowledged, and one reader of what was."""
+    """One sender that tries each object until it is acknowledged, one reader of what was, one who deletes some of it."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, seed: int) -> None:
+        self._node, self._rng = node, random.Random(seed)
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self.acknowledged: list[Object] = []
+        self.deleted: set[Object] = set()
+        self.doubtful: set[Object] = set()
         self.failed_reads = 0
-        self._threads = [threading.Thread(target=self._watched, args=(run,)) for run in (self._send, self._read)]
+        self._threads = [threading.Thread(target=self._watched, args=(run,)) for run in (self._send, self._read, self._delete)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -122,6 +130,47 @@ class Load:
                 continue
             assert part10_data_set(file) == one.data_set
 
+    def _delete(self) -> None:
+        doomed = 0
+        while not self._stop.wait(0.01):
+            if len(self.acknowledged) - doomed < DELETED_AFTER[1]:
+                continue
+            one = self.acknowledged[len(self.acknowledged) - self._rng.randint(*DELETED_AFTER)]
+            if one in self.deleted:
+                continue
+            doomed += 1
+            self.doubtful.add(one)
+            self._deleted(one)
+            if one in self.deleted:
+                self._assert_gone(one)
+
+    def _deleted(self, one: Object) -> None:
+        """Ask until somebody says that it is gone."""
+        request = {"verb": "delete", "uids": [one.sop_instance_uid], "source": "kills", "look": False}
+        asked = 0
+        while not self._stop.is_set():
+            try:
+                asked += 1
+                ask(self._node.data, request, lambda _: None)
+            except (Unavailable, OSError):
+                time.sleep(0.02)
+                continue
+            except NotFound:
+                assert asked > 1, f"{one} was acknowledged and is not there"
+            self.deleted.add(one)
+            self.doubtful.discard(one)
+            return
+
+    def _assert_gone(self, one: Object) -> None:
+        try:
+            retrieve_part10(f"{self._node.dicomweb_url}/studies/{one.study_instance_uid}/instances/{one.sop_instance_uid}")
+        except HTTPError as error:
+            assert error.code in (404, 503), error
+        except (URLError, OSError, http.client.HTTPException):
+            return
+        else:
+            raise AssertionError(f"{one} is deleted and is served")
+
 
 def pid_of(node: Node, worker: str) -> int:
     return int(re.findall(rf": {worker} is process (\d+)", node.log())[-1])
@@ -164,28 +213,33 @@ def kill(node: Node, what: str) -> None:
 WHAT = ("dimse-0", "packer-0", "web-0", "supervisor", "node")
 
 
-def assert_nothing_is_lost(node: Node, acknowledged: list[Object]) -> None:
+def assert_nothing_is_lost_or_back(node: Node, load: Load) -> None:
     served = [part10_data_set(file) for file in retrieve_part10(f"{node.dicomweb_url}/studies/1.2.1")]
     assert len(served) == len(set(served)), "one object is there twice"
-    sent = {object_of(number).data_set for number in range(len(acknowledged) + 1)}
-    assert {one.data_set for one in acknowledged} <= set(served) <= sent
+    sent = {object_of(number) for number in range(len(load.acknowledged) + 1)} - load.deleted
+    kept = set(load.acknowledged) - load.deleted - load.doubtful
+    assert {one.data_set for one in kept} <= set(served) <= {one.data_set for one in sent}
 
 
-def assert_all_is_well(node: Node, acknowledged: list[Object]) -> None:
-    assert_nothing_is_lost(node, acknowledged)
+def assert_all_is_well(node: Node, load: Load) -> None:
+    assert_nothing_is_lost_or_back(node, load)
     assert "set aside" not in node.log()
     node.cli("pack", "--now")
-    assert_nothing_is_lost(node, acknowledged)
+    assert_nothing_is_lost_or_back(node, load)
     assert node.cli("verify").stdout.startswith("nothing is damaged")
     assert node.stop() == 0
     assert [path.name for folder in ("incoming", "open") for path in (node.data / "journal" / folder).iterdir()] == []
+    node.cli("rebuild-index")
+    node.start()
+    assert_nothing_is_lost_or_back(node, load)
+    assert node.stop() == 0
 
 
 def kill_each(node: Node, what: tuple[str, ...], each: int, rng: random.Random, seconds: float = float("inf")) -> Counter[str]:
     """Kill each of these so often, by turns and under load; then everything acknowledged is there, packed and verified."""
     counts: Counter[str] = Counter()
     deadline = time.monotonic() + seconds
-    with Load(node) as load:
+    with Load(node, rng.randrange(1 << 32)) as load:
         for one in what * each:
             if time.monotonic() > deadline:
                 break
@@ -196,8 +250,8 @@ def kill_each(node: Node, what: tuple[str, ...], each: int, rng: random.Random, 
             counts[f"kills of {one}"] += 1
             load.wait_for_more(3)
             assert load.failed_reads == before or one not in ("dimse-0", "packer-0"), node.log()
-    assert_all_is_well(node, load.acknowledged)
-    counts["acknowledged"] = len(load.acknowledged)
+    assert_all_is_well(node, load)
+    counts["acknowledged"], counts["deleted"] = len(load.acknowledged), len(load.deleted)
     return counts
 
 
@@ -218,7 +272,7 @@ def main() -> int:
     finally:
         node.kill()
     shutil.rmtree(folder)
-    print(f"seed {options.seed}: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + "; 0 lost, 0 wrong, 0 twice")
+    print(f"seed {options.seed}: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + "; 0 lost, 0 wrong, 0 twice, 0 back")
     return 0
 
 

@@ -11,6 +11,7 @@ from archive.flow.deletion import Deleter
 from archive.flow.home import Home
 from archive.flow.query import Query, Search
 from archive.flow.recovery import rebuild_index, recover
+from archive.pack.naming import PackName
 from tests.crash.cutting import Cut, CuttingDisk, Loss
 from tests.crash.every_cut import cut_at_every_call
 from tests.flow.objects import NAME, Life, living, make_object, pack_files, settings_of
@@ -122,3 +123,25 @@ def test_without_a_cut(folder: Path) -> None:
 @pytest.mark.parametrize(("loss", "torn"), [("nothing", True), ("unsynced", False), ("unsynced bytes", False)])
 def test_a_cut_at_every_call(folder: Path, loss: Loss, torn: bool) -> None:
     cut_at_every_call(Story, folder, assert_whole, loss, torn)
+
+
+def assert_whole_without_a_start(story: Story, data: Path) -> None:
+    """The packer alone is started again and packs, before the node is."""
+    if story.there or story.gone:
+        with living(story.settings) as life:
+            check(life, story)
+            life.packer.pack_now()
+            check(life, story)
+            assert {entry.name for entry in life.home.tier.list_packs(NAME)} <= known_packs(life)
+    assert_whole(story, data)
+
+
+def known_packs(life: Life) -> set[PackName]:
+    with life.home.index.packed.environment.reading() as t:
+        return {info.name for info in life.home.index.packed.packs(t)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", [True, False])
+def test_the_packer_alone_is_cut_at_every_call(folder: Path, torn: bool) -> None:
+    cut_at_every_call(Story, folder, assert_whole_without_a_start, "nothing", torn)

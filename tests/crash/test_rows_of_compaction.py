@@ -2,10 +2,11 @@
 
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from archive.errors import NotFound
+from archive.errors import Damaged, NotFound
 from archive.flow.check import verify
 from archive.flow.compaction import Compactor
 from archive.flow.deletion import Deleter
@@ -93,6 +94,29 @@ def test_C2_it_is_renamed(doomed: Doomed, when: str, monkeypatch: pytest.MonkeyP
         assert numbers(life) == [1, 2, 3, 4]
         assert_content(life)
     assert_all_is_well(doomed, [4])
+
+
+@pytest.mark.parametrize("how", ["it dies", "the index takes it for damaged"])
+def test_C2_and_the_packer_alone_goes_on(doomed: Doomed, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = make_object(3, 1, 1)
+    with monkeypatch.context() as patch:
+        if how == "it dies":
+            patch.setattr(PackSteps, "commit", cut)
+            doomed.die_in(lambda: compact(doomed.life))
+        else:
+            patch.setattr(PackSteps, "commit", mock.Mock(side_effect=Damaged("an entry of the index")))
+            with pytest.raises(Damaged):
+                compact(doomed.life)
+            doomed.die()
+    with living(doomed.settings) as life:
+        life.send(late)
+        life.packer.pack_now()
+        with life.home.index.packed.environment.reading() as t:
+            assert [info.name.sequence for info in life.home.index.packed.packs(t)] == [1, 2, 3, 4, 5]
+        compact(life)
+        assert_content(life)
+        life.assert_served([late])
+    assert verify(doomed.settings) == []
 
 
 @pytest.mark.parametrize("loss", ["nothing", "unsynced"])

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from archive.errors import NotFound, Unavailable
+from archive.errors import Exhausted, NotFound, Unavailable
 from archive.flow import deletion as deletion_module
 from archive.flow.check import verify
 from archive.flow.deletion import Deleter
@@ -149,6 +149,51 @@ def test_D5_the_pack_that_holds_it_is_renamed(doomed: Doomed, when: str, monkeyp
         tails = [read_pack_tail(life.home.tier, entry.name) for entry in life.home.tier.list_packs(NAME)]
         assert sum(len(tail.deletions) for tail in tails) == 1
     assert_stays_gone(doomed)
+
+
+@pytest.mark.parametrize("step", ["add_deletion", "remove"])
+def test_D8_the_packer_alone_is_started_again(doomed: Doomed, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And packs at once, so that segments are released."""
+    with monkeypatch.context() as patch:
+        patch.setattr(PendingIndex, step, cut)
+        doomed.die_in(lambda: delete(doomed.life))
+    with living(doomed.settings) as life:
+        life.send(SMALL)
+        life.packer.pack_now()
+        assert_gone(life)
+        life.assert_served([SMALL, *LEFT])
+    assert_stays_gone(doomed)
+
+
+def test_D8_after_an_error(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row D7, then the packer's end."""
+    with monkeypatch.context() as patch:
+        patch.setattr(PendingIndex, "add_deletion", mock.Mock(side_effect=Exhausted("the index is full")))
+        with pytest.raises(Exhausted):
+            delete(doomed.life)
+    doomed.die()
+    with living(doomed.settings) as life:
+        life.packer.pack_now()
+    assert_stays_gone(doomed)
+
+
+def test_D8_what_nobody_let_go_of_is_not_deleted_later(doomed: Doomed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender of the same object was told, after the packer's end, that the archive has it."""
+    doomed.life.send(SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(PackedWriter, "delete", cut)
+        doomed.die_in(lambda: delete(doomed.life))
+    with living(doomed.settings) as life:
+        assert_sent_again(life, GONE, "same")
+        with life.packer._lock:
+            life.packer._resume(None)
+    with restarted(doomed.settings) as (report, life):
+        assert report.damaged == []
+        life.assert_served([SMALL, *SERIES])
+        life.packer.pack_now()
+    rebuild_index(doomed.settings)
+    with living(doomed.settings) as life:
+        life.assert_served([SMALL, *SERIES])
 
 
 @pytest.mark.parametrize("call", ["create .*inflight", "rename .*inflight", "sync folder .*packs/.*/000000000$"])

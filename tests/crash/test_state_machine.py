@@ -110,6 +110,27 @@ class Machine(RuleBasedStateMachine):
         self.world.start()
         self.world.check()
 
+    @rule(calls=st.integers(0, 5) | st.integers(6, 40), then=st.sampled_from(["pack", "compact", "delete"]), pack=st.booleans())
+    def packer_killed(self, calls: int, then: str, pack: bool) -> None:
+        """While it does something; another is started, and packs, and the node is not."""
+
+        def act() -> None:
+            live = self.world.told.live()
+            if then == "delete" and live:
+                self.world.tolerant(lambda: self.world.delete(live[0]))
+            else:
+                self.world.tolerant(self.world.compact if then == "compact" else self.world.pack)
+
+        if not self.world.until_cut(calls, act, power=False):
+            self.world.die(power=False)
+        self.world.disk.forget_failures()
+        self.world.go_on()
+        self.counts["packers killed"] += 1
+        self.world.check()
+        if pack:
+            self.world.pack()
+            self.world.check()
+
     @rule(index=st.booleans())
     def restart(self, index: bool) -> None:
         """An ordinary one; with the index lost, or not."""

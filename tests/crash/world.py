@@ -71,6 +71,10 @@ class World:
     def start(self) -> None:
         """Recovery, then a process that does everything."""
         recover(self.settings, disk=self.disk)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Such a process alone, as when one of a node's died and the others went on."""
         self._home = Home(self.settings, "test-0", self.disk)
         self._life = Life(self._home)
 

@@ -1,6 +1,8 @@
 """Committed is what rests in packs that are whole; requests survive their process, and only one holds each."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,30 @@ def test_what_is_awaited_is_packed_at_once_and_nothing_else(data: Path) -> None:
         assert verdict is None, "the other study waits on"
         assert awaited.series() == set()
         requests.forget(held)
+
+
+def test_whoever_asks_over_and_over_costs_one_look(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the threads that pack do, before each of their rests."""
+    life.send(*OBJECTS)
+    requests = CommitmentRequests(requests_folder(life.home.settings))
+    held = requests.keep("MODALITY", "1.2.3", ALL)
+    assert held is not None
+    looks: list[str] = []
+    references = CommitmentRequests.references
+
+    def noted(self: CommitmentRequests, name: str) -> list[Reference]:
+        looks.append(name)
+        return references(self, name)
+
+    monkeypatch.setattr(CommitmentRequests, "references", noted)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(lambda _: life.packer._in_a_hurry(), range(200)))
+    assert len(looks) == 1
+    life.packer._ready()
+    assert len(looks) == 2, "what is to be packed is looked for anew"
+    requests.forget(held)
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 60)
+    assert not life.packer._in_a_hurry()
 
 
 @pytest.fixture

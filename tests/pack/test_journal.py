@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -127,6 +128,17 @@ def test_close_seals_when_the_last_record_is_done(open_journal: Open) -> None:
     assert journal.sealed() == []
     journal.done(appended)
     assert journal.sealed() == [1]
+
+
+def test_what_cannot_be_sealed_at_the_end_is_sealed_by_the_next(open_journal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = open_journal()
+    fill(journal, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.disk, "rename", mock.Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        journal.close()
+    assert journal._counters < 0, "its descriptors are given back"
+    assert names(journal)["open"] == ["000000000001.a.seg"]
+    assert open_journal("a").sealed() == [1]
 
 
 def test_a_process_seals_what_the_last_one_in_its_slot_left_open(open_journal: Open, tmp_path: Path) -> None:
