@@ -32,7 +32,7 @@ def delete_superseded(home: Home, grace_seconds: float) -> list[str]:
     whole: set[int] = set()
     for info, since, live in waiting:
         if info.name.node != home.identity.name:
-            if _is_gone(home, info):
+            if not live and _is_gone(home, info):  # Else its mount is away, or what it held comes with a pack that is not followed yet.
                 _forget(home, info)
         elif not live and now_us() - since >= grace_seconds * 1e6:
             try:
