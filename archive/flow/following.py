@@ -1,6 +1,7 @@
 """Taking packs into the index that rest in the tier and are not in it: after a crash, with a lost index, from other nodes."""
 
 import gc
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from archive.tier.tails import fetch_pack_tail, read_pack_tail
 PACKS_PER_TRANSACTION = 32
 """Each commit is synced."""
 TAILS_AHEAD = 2
+LOOK_BACK_SECONDS = 3600.0
+"""How often a working node looks for packs behind the last one known too: each listing names every pack of the tier."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,9 @@ class Followed:
 
 
 def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *, own: bool = True) -> Followed:
-    """Take in every pack of every node (of every other one) whose number is higher than the last one known; pixels are not read.
+    """Take in every pack of every node (of every other one) that is not in the index; pixels are not read.
+
+    A working node looks behind the last number known only now and then: there may lie what was damaged, or away, when it was looked for.
 
     Raises
     ------
@@ -53,11 +58,15 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
     """
     out = Followed()
     packed, writer = home.index.packed, PackedWriter(home.index.packed)
+    started_at = time.monotonic()
+    all_numbers = own or started_at - home.looked_back_at >= LOOK_BACK_SECONDS
     for node in home.tier.nodes():
         if not own and node == home.identity.name:
             continue
         with packed.environment.reading() as t:
-            entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
+            known = packed.sequences(t, node) if all_numbers else set()
+            first = 0 if all_numbers else packed.last_sequence(t, node) + 1
+        entries = (entry for entry in home.tier.list_packs(node, first) if entry.name.sequence not in known)
         # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
         while some := list(islice(entries, PACKS_PER_TRANSACTION if own else 1)):
             names = [entry.name for entry in some]
@@ -69,6 +78,8 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
                     writer.add_pack(t, name, tail)
                     out.adopted += 1
                     progress(f"indexed {name}: {sum(len(s.instances) for s in tail.series)} instances")
+    if all_numbers:
+        home.looked_back_at = started_at
     return out
 
 
