@@ -102,11 +102,10 @@ class StorageCommitment:
         except (ArchiveError, OSError) as error:
             return PROCESSING_FAILURE, comment_of(error), None
         log.info(
-            "storage commitment asked: peer=%s calling=%r transaction_uid=%s instances=%d%s",
+            "storage commitment asked: peer=%s calling=%r transaction_uid=%s instances=%d",
             association.peer,
             association.calling_ae_title,
             transaction_uid,
             len(references),
-            "" if held else ", again",
         )
         return SUCCESS, "", held
