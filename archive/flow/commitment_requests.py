@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 REQUESTS_MAX = 1000
 """Most requests that wait at once; each holds a file open."""
+REQUESTS_OF_TITLE_MAX = 200
+"""Of one calling AE title: who never hears its reports takes no room from the others."""
 
 _SUFFIX, _PART = ".json", ".part"
 
@@ -55,9 +57,14 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of its file: one for each transaction of a requestor."""
+        """Of its file: one for each transaction of a requestor. Files of earlier versions have no prefix."""
         key = f"{self.calling_ae_title}\0{self.transaction_uid}".encode()
-        return hashlib.sha256(key).hexdigest()[:32] + _SUFFIX
+        return f"{self.prefix}{hashlib.sha256(key).hexdigest()[:32]}{_SUFFIX}"
+
+    @property
+    def prefix(self) -> str:
+        """Of the files of all requests of its requestor."""
+        return hashlib.sha256(self.calling_ae_title.encode()).hexdigest()[:8] + "-"
 
     def to_bytes(self) -> bytes:
         row = {
@@ -105,7 +112,7 @@ class CommitmentRequests:
         Duplicate
             The requestor has another request under this Transaction UID that waits.
         Exhausted
-            Too many wait, or the disk is full.
+            Too many wait, of all or of this requestor, or the disk is full.
         """
         request = Request(calling_ae_title, transaction_uid, now_us(), list(references))
         self._disk.make_folder(self._folder)
@@ -121,6 +128,8 @@ class CommitmentRequests:
         names = self.names()
         if len(names) >= REQUESTS_MAX:
             raise Exhausted(f"{REQUESTS_MAX} storage commitment requests wait already")
+        if sum(name.startswith(request.prefix) for name in names) >= REQUESTS_OF_TITLE_MAX:
+            raise Exhausted(f"{REQUESTS_OF_TITLE_MAX} storage commitment requests of {request.calling_ae_title} wait already")
 
     def _write(self, request: Request) -> Held:
         path = self._folder / request.name

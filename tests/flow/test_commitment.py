@@ -174,6 +174,28 @@ def test_there_is_a_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     requests.keep("MODALITY", "1.2.1", ALL)  # It takes the place of the first.
 
 
+def test_one_requestor_leaves_room_for_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commitment_requests, "REQUESTS_OF_TITLE_MAX", 2)
+    requests = CommitmentRequests(folder)
+    for n in (1, 2):
+        requests.keep("MODALITY", f"1.2.{n}", ALL)
+    with pytest.raises(Exhausted, match="2 storage commitment requests of MODALITY"):
+        requests.keep("MODALITY", "1.2.3", ALL)
+    requests.keep("MODALITY", "1.2.2", ALL)
+    requests.keep("OTHER", "1.2.3", ALL)
+
+
+def test_a_request_under_the_name_of_an_earlier_version_is_taken(folder: Path) -> None:
+    requests = CommitmentRequests(folder)
+    held = requests.keep("MODALITY", "1.2.3", ALL)
+    held.path.rename(folder / held.path.name.removeprefix(held.request.prefix))
+    requests.release(held)
+    [taken] = requests.take()
+    assert taken.request == held.request and requests.is_current(taken)
+    requests.forget(taken)
+    assert requests.names() == []
+
+
 def test_what_cannot_be_read_is_named_and_holds_nobody_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     requests = CommitmentRequests(folder)
     held = requests.keep("MODALITY", "1.2.3", ALL)
