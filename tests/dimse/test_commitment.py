@@ -15,6 +15,8 @@ from pynetdicom import AE, evt
 
 from archive.dicom.commitment import Reference
 from archive.dimse import reporting
+from archive.dimse.command import Command
+from archive.dimse.pdu import AssociationEnded
 from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from tests.dimse.archives import Archive, archive_of
 from tests.kit import free_port, make_series
@@ -274,3 +276,19 @@ def test_a_former_holder_lets_go(tmp_path: Path, modality: Modality) -> None:
         other.release(held)
         assert not settled(archive), "whoever takes it has no association to tell it on"
         association.release()
+
+
+def test_a_request_whose_answer_is_not_taken_is_answered(archive: Archive, modality: Modality, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: Any, **__: Any) -> bytes:
+        raise AssociationEnded("it hung up")
+
+    series = make_series(1)
+    archive.keep(*series)
+    archive.pack()
+    association = modality.associate(archive)
+    with monkeypatch.context() as patch, pytest.raises(AttributeError):
+        patch.setattr(Command, "respond", ended)
+        modality.ask(association, series)
+    with modality.listening():
+        assert modality.told() == (1, uids(series), {})
+    assert settled(archive)
