@@ -63,7 +63,7 @@ class PackedWriter:
             t.put("deletions", b"record " + str(deletion.revision).encode(), dumps(deletion.to_json()))
             self._delete(t, deletion, series)
         for one in tail.series:
-            self._add_instances(t, pack_id, one, superseded, series)
+            self._add_instances(t, name, pack_id, one, superseded, series)
         series.settle()
         self._raise_revisions(t, [d.revision for d in descriptors] + [d.revision for d in tail.deletions])
         self._change(t, {"kind": "pack", "pack": str(name)})
@@ -166,7 +166,9 @@ class PackedWriter:
     def _mark_superseded(t: Transaction, pack_id: int, by: int) -> None:
         t.put("superseded", _ID.pack(pack_id), _SUPERSEDED.pack(now_us(), by))
 
-    def _add_instances(self, t: Transaction, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter) -> None:
+    def _add_instances(
+        self, t: Transaction, name: PackName, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter
+    ) -> None:
         key = SeriesKey(row.study_instance_uid, row.series_instance_uid)
         chunks = ChunkWriter(t, pack_id, key, self._code)
         taken: dict[int, InstanceDescriptor] = {}
@@ -181,7 +183,11 @@ class PackedWriter:
                 old = next((o for o in others if o[1].revision == d.revision), None)
                 if old is not None:
                     if old[1].place[0] not in superseded:
-                        continue
+                        earlier = self._index.pack(t, old[1].place[0]).name
+                        if earlier.node != name.node or earlier.sequence >= name.sequence:
+                            continue
+                        # It went on in another pack, and that one in this; the one between was damaged, or away.
+                        superseded |= self._supersede(t, name, pack_id, [[earlier.node, earlier.sequence]])
                     self._remove(t, *old)
                 further = len(others) > (old is not None)
             chunks.add(row.first + number, offset, d, further=further)

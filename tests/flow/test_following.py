@@ -211,3 +211,28 @@ def test_a_pack_that_comes_after_the_one_that_supersedes_it_is_superseded(tmp_pa
         with second.home.index.packed.environment.reading() as t:
             assert second.home.index.packed.counts(t)["packs"] == 1
     assert verify(two) == []
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_content_that_went_on_twice_while_the_pack_between_was_damaged_is_found(tmp_path: Path, comes_late: bool) -> None:
+    one, two = two_nodes(tmp_path)
+    with living(one) as first:
+        sent = pack_each(first, *(make_object(1, 1, number) for number in range(2)))
+        recover(two)
+        compact(first, grace_seconds=3600.0)
+        between = max((tmp_path / "tier").rglob("*.zip"))
+        good = break_tail(between)
+        assert len(recover(two).damaged) == 1
+        between.write_bytes(good)
+        sent += pack_each(first, make_object(1, 1, 2))
+        compact(first, grace_seconds=3600.0)
+        break_tail(between)
+        assert recover(two).packs_adopted == 2
+        between.write_bytes(good)
+        if comes_late:
+            assert recover(two).packs_adopted == 1
+        assert delete_superseded(first.home, 0.0) == []
+    with living(two) as second:
+        delete_superseded(second.home, 0.0)
+        second.assert_served(sent)
+    assert verify(two) == []
