@@ -80,7 +80,12 @@ class StorageCommitment:
             Field.AFFECTED_SOP_INSTANCE_UID: PUSH_MODEL_INSTANCE.encode("ascii"),
             Field.ACTION_TYPE_ID: REQUEST_STORAGE_COMMITMENT,
         }
-        association.messages.send(context.context_id, command.respond(status, comment, further=further))
+        try:
+            association.messages.send(context.context_id, command.respond(status, comment, further=further))
+        except BaseException:
+            if held is not None:
+                self._requests.release(held)  # It is durable; whoever takes it answers it.
+            raise
         if held is not None:
             self._reporter.add(held, association, context)
         return True
@@ -102,11 +107,10 @@ class StorageCommitment:
         except (ArchiveError, OSError) as error:
             return PROCESSING_FAILURE, comment_of(error), None
         log.info(
-            "storage commitment asked: peer=%s calling=%r transaction_uid=%s instances=%d%s",
+            "storage commitment asked: peer=%s calling=%r transaction_uid=%s instances=%d",
             association.peer,
             association.calling_ae_title,
             transaction_uid,
             len(references),
-            "" if held else ", again",
         )
         return SUCCESS, "", held

@@ -114,7 +114,12 @@ class Reporter:
             self._requests.release(waiting.held)
 
     def add(self, held: Held, association: Requestor, context: Context) -> None:
-        """Answer a request that just came."""
+        """Answer a request that just came, in the place of the same one that came before."""
+        with self._changed:
+            former = [w for w in self._waiting if w.held.path == held.path]
+            self._waiting = [w for w in self._waiting if w.held.path != held.path]
+        for waiting in former:
+            self._requests.release(waiting.held)
         self._put(_Waiting(held, association, context, time.monotonic()))
 
     def _put(self, waiting: _Waiting) -> None:
@@ -149,8 +154,11 @@ class Reporter:
             log.error("storage commitment requests cannot be read: %s", error)
 
     def _attend(self, waiting: _Waiting) -> None:
-        """Judge a request and report it; put it back where that cannot be done yet."""
+        """Judge a request and report it; put it back where that cannot be done yet, let go of it where it was asked again."""
         try:
+            if not self._requests.is_current(waiting.held):
+                self._requests.release(waiting.held)
+                return
             if not self._settle(waiting):
                 waiting.due = time.monotonic() + waiting.pause
                 self._put(waiting)
@@ -175,7 +183,7 @@ class Reporter:
             waiting.pause = max(waiting.pause, FIRST_RETRY_SECONDS)
         if verdict is None:
             waiting.pause = min(waiting.pause * 1.5, FIRST_RETRY_SECONDS)
-        elif self._tell(waiting, verdict):
+        elif not self._requests.is_current(waiting.held) or self._tell(waiting, verdict):  # It may have been asked again meanwhile.
             return True
         else:
             waiting.tries += 1

@@ -1,9 +1,11 @@
 """Requests for storage commitment that are not answered yet: a durable file each, held by one process at a time.
 
 A file is written and synced before its request is acknowledged, and removed once its requestor has taken the report; so a request
-survives whatever happens in between. Whoever settles it holds a lock on the file; when that process dies, another one takes it.
+survives whatever happens in between. Whoever settles it holds a lock on the file; when that process dies, another one takes it. Who asks
+again has a new file in the place of the old one, and with it a new holder: the former sees that it holds the file of that name no longer.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 REQUESTS_MAX = 1000
 """Most requests that wait at once; each holds a file open."""
+REQUESTS_OF_TITLE_MAX = 200
+"""Of one calling AE title: who never hears its reports takes no room from the others."""
 
 _SUFFIX, _PART = ".json", ".part"
 
@@ -53,9 +57,14 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of its file: one for each transaction of a requestor."""
+        """Of its file: one for each transaction of a requestor. Files of earlier versions have no prefix."""
         key = f"{self.calling_ae_title}\0{self.transaction_uid}".encode()
-        return hashlib.sha256(key).hexdigest()[:32] + _SUFFIX
+        return f"{self.prefix}{hashlib.sha256(key).hexdigest()[:32]}{_SUFFIX}"
+
+    @property
+    def prefix(self) -> str:
+        """Of the files of all requests of its requestor."""
+        return hashlib.sha256(self.calling_ae_title.encode()).hexdigest()[:8] + "-"
 
     def to_bytes(self) -> bytes:
         row = {
@@ -95,26 +104,35 @@ class CommitmentRequests:
         self._folder, self._disk = folder, disk
         self._unreadable: set[str] = set()
 
-    def keep(self, calling_ae_title: str, transaction_uid: str, references: Sequence[Reference]) -> Held | None:
-        """Make a request durable, and hold it; None where it is known already and waits.
+    def keep(self, calling_ae_title: str, transaction_uid: str, references: Sequence[Reference]) -> Held:
+        """Make a request durable, and hold it, in the place of one that is the same and waits.
 
         Raises
         ------
         Duplicate
             The requestor has another request under this Transaction UID that waits.
         Exhausted
-            Too many wait, or the disk is full.
+            Too many wait, of all or of this requestor, or the disk is full.
         """
         request = Request(calling_ae_title, transaction_uid, now_us(), list(references))
-        path = self._folder / request.name
-        known = self._read(path)
-        if known is not None:
-            if known.references == request.references:
-                return None
-            raise Duplicate(f"TransactionUID {transaction_uid} is in use for other instances")
-        if len(self.names()) >= REQUESTS_MAX:
-            raise Exhausted(f"{REQUESTS_MAX} storage commitment requests wait already")
         self._disk.make_folder(self._folder)
+        with self._alone():
+            known = self._read(self._folder / request.name)
+            if known is None:
+                self._check_room(request)
+            elif known.references != request.references:
+                raise Duplicate(f"TransactionUID {transaction_uid} is in use for other instances")
+            return self._write(request)
+
+    def _check_room(self, request: Request) -> None:
+        names = self.names()
+        if len(names) >= REQUESTS_MAX:
+            raise Exhausted(f"{REQUESTS_MAX} storage commitment requests wait already")
+        if sum(name.startswith(request.prefix) for name in names) >= REQUESTS_OF_TITLE_MAX:
+            raise Exhausted(f"{REQUESTS_OF_TITLE_MAX} storage commitment requests of {request.calling_ae_title} wait already")
+
+    def _write(self, request: Request) -> Held:
+        path = self._folder / request.name
         part = self._folder / f".{uuid.uuid4().hex}{_PART}"
         descriptor = self._disk.create(part)
         try:
@@ -139,7 +157,7 @@ class CommitmentRequests:
                 continue
             held = None
             try:
-                if self._disk.lock(descriptor, shared=False, wait=False) and self._is_there(path, descriptor):
+                if self._disk.lock(descriptor, shared=False, wait=False) and _is_there(path, descriptor):
                     request = self._read(path)
                     held = Held(request, path, descriptor) if request is not None else None
             finally:
@@ -149,13 +167,19 @@ class CommitmentRequests:
                 yield held
 
     def forget(self, held: Held) -> None:
-        """It is answered, or given up: gone, durably."""
-        self._disk.unlink(held.path)
-        self._disk.sync_folder(self._folder)
+        """It is answered, or given up: gone, durably. What took its place stays."""
+        with self._alone():
+            if self.is_current(held):
+                self._disk.unlink(held.path)
+                self._disk.sync_folder(self._folder)
         self._disk.close(held.descriptor)
 
+    def is_current(self, held: Held) -> bool:
+        """Whether it is still to be answered: nobody asked again, and nobody removed it."""
+        return _is_there(held.path, held.descriptor)
+
     def release(self, held: Held) -> None:
-        """Let another process have it."""
+        """Let another process have it, or let go of what was asked again."""
         self._disk.close(held.descriptor)
 
     def names(self) -> list[str]:
@@ -178,10 +202,20 @@ class CommitmentRequests:
                 logger.error("storage commitment request %s cannot be read; ask again, and remove it: %s", path, error)
             return None
 
-    @staticmethod
-    def _is_there(path: Path, descriptor: int) -> bool:
-        """Whether the file that is locked is still the one of that name."""
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread or process gives a name to a request's file, or takes one away."""
+        descriptor = self._disk.open_read(self._folder)
         try:
-            return os.stat(path).st_ino == os.fstat(descriptor).st_ino
-        except FileNotFoundError:
-            return False
+            self._disk.lock(descriptor, shared=False)
+            yield
+        finally:
+            self._disk.close(descriptor)
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether the file that is locked is still the one of that name."""
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

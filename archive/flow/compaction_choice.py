@@ -9,6 +9,10 @@ from archive.pack.pack_writer import INSTANCES_PER_PACK_MAX
 
 SERIES_AT_ONCE = 1000
 """Looked at in one snapshot of the index."""
+TOGETHER_PACKS_MAX = 2
+"""Largest group that shared series make, in full packs: two in both of which a series lies. Each pack may share another series with its
+neighbour, so without a bound all packs of a node may be one group, whose tails are held in memory.
+"""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ def _split(home: Home, candidates: dict[int, Candidate]) -> list[set[int]]:
 
 
 def _series_over_packs(packed: PackedIndex) -> Iterator[dict[int, int]]:
-    """For each series that lies in several packs: bytes by pack."""
+    """For each series that lies in several packs, and has no more instances than one may have: bytes by pack."""
     start = b""
     while True:
         out = []
@@ -93,10 +97,13 @@ def _series_over_packs(packed: PackedIndex) -> Iterator[dict[int, int]]:
                 record = packed.series(t, key)
                 if record is not None and len({e.pack_id for e in record.extents}) > 1:
                     lengths: dict[int, int] = {}
+                    instances = 0
                     for extent in record.extents:
-                        found = sum(i.length for _, i in packed.instances(t, extent))
-                        lengths[extent.pack_id] = lengths.get(extent.pack_id, 0) + found
-                    out.append(lengths)
+                        found = [i.length for _, i in packed.instances(t, extent)]
+                        lengths[extent.pack_id] = lengths.get(extent.pack_id, 0) + sum(found)
+                        instances += len(found)
+                    if instances <= INSTANCES_PER_PACK_MAX:
+                        out.append(lengths)
         yield from out
         if len(keys) < SERIES_AT_ONCE:
             return
@@ -105,10 +112,10 @@ def _series_over_packs(packed: PackedIndex) -> Iterator[dict[int, int]]:
 
 def _groups(candidates: dict[int, Candidate], together: list[set[int]], target: int) -> Iterator[list[PackInfo]]:
     group: list[Candidate] = []
-    for component in _components([i for i, one in candidates.items() if one.because], together):
+    for component in _components({i: one for i, one in candidates.items() if one.because}, together, target):
         more = [candidates[pack_id] for pack_id in component]
         too_long = sum(one.length for one in group + more) > target
-        if group and (too_long or sum(one.instances for one in group + more) > INSTANCES_PER_PACK_MAX):
+        if group and (too_long or sum(one.info.instances for one in group + more) > INSTANCES_PER_PACK_MAX):
             yield from _worth(group)
             group = []
         group += more
@@ -121,9 +128,13 @@ def _worth(group: list[Candidate]) -> Iterator[list[PackInfo]]:
         yield sorted((one.info for one in group), key=lambda info: info.name.sequence)
 
 
-def _components(wanted: list[int], together: list[set[int]]) -> list[list[int]]:
-    """Packs that are to be written at once, since a series lies in them; in order of their first."""
+def _components(wanted: dict[int, Candidate], together: list[set[int]], target: int) -> list[list[int]]:
+    """Packs that are to be written at once, since a series lies in them; in order of their first.
+
+    A series in packs that are too much together stays in fewer packs than before, and waits for the next run.
+    """
     leader = {pack_id: pack_id for pack_id in wanted}
+    sizes = {pack_id: (one.length, one.info.instances) for pack_id, one in wanted.items()}
 
     def find(pack_id: int) -> int:
         while leader[pack_id] != pack_id:
@@ -131,9 +142,16 @@ def _components(wanted: list[int], together: list[set[int]]) -> list[list[int]]:
         return pack_id
 
     for packs in together:
-        first = min(find(pack_id) for pack_id in packs)
-        for pack_id in packs:
-            leader[find(pack_id)] = first
+        joined, *others = sorted(packs)
+        for pack_id in others:
+            one, other = sorted((find(joined), find(pack_id)))
+            if one == other:
+                continue
+            length, instances = (a + b for a, b in zip(sizes[one], sizes[other], strict=True))
+            if length > TOGETHER_PACKS_MAX * target or instances > TOGETHER_PACKS_MAX * INSTANCES_PER_PACK_MAX:
+                joined = pack_id
+                continue
+            leader[other], sizes[one] = one, (length, instances)
     out: dict[int, list[int]] = {}
     for pack_id in wanted:
         out.setdefault(find(pack_id), []).append(pack_id)

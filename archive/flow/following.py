@@ -1,6 +1,7 @@
 """Taking packs into the index that rest in the tier and are not in it: after a crash, with a lost index, from other nodes."""
 
 import gc
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from archive.tier.tails import fetch_pack_tail, read_pack_tail
 PACKS_PER_TRANSACTION = 32
 """Each commit is synced."""
 TAILS_AHEAD = 2
+LOOK_BACK_SECONDS = 3600.0
+"""How often a working node looks for packs behind the last one known too: each listing names every pack of the tier."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,9 @@ class Followed:
 
 
 def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *, own: bool = True) -> Followed:
-    """Take in every pack of every node (of every other one) whose number is higher than the last one known; pixels are not read.
+    """Take in every pack of every node (of every other one) that is not in the index; pixels are not read.
+
+    A working node looks behind the last number known only now and then: there may lie what was damaged, or away, when it was looked for.
 
     Raises
     ------
@@ -52,22 +57,28 @@ def adopt_packs(home: Home, progress: Callable[[str], None] = lambda _: None, *,
         A newer version wrote a pack; where other nodes alone are followed, it is named in the report, and that node is followed no further.
     """
     out = Followed()
+    started_at = time.monotonic()
+    all_numbers = own or started_at - home.looked_back_at >= LOOK_BACK_SECONDS
     for node in home.tier.nodes():
         if not own and node == home.identity.name:
             continue
         try:
-            _adopt(home, node, out, progress, PACKS_PER_TRANSACTION if own else 1)
+            _adopt(home, node, out, progress, PACKS_PER_TRANSACTION if own else 1, all_numbers=all_numbers)
         except UnknownFormat as error:
             if own:
                 raise
             out.damaged.append(f"packs of node {node} are not followed: {error}")
+    if all_numbers:
+        home.looked_back_at = started_at
     return out
 
 
-def _adopt(home: Home, node: str, out: Followed, progress: Callable[[str], None], at_once: int) -> None:
+def _adopt(home: Home, node: str, out: Followed, progress: Callable[[str], None], at_once: int, *, all_numbers: bool) -> None:
     packed, writer = home.index.packed, PackedWriter(home.index.packed)
     with packed.environment.reading() as t:
-        entries = home.tier.list_packs(node, packed.last_sequence(t, node) + 1)
+        known = packed.sequences(t, node) if all_numbers else set()
+        first = 0 if all_numbers else packed.last_sequence(t, node) + 1
+    entries = (entry for entry in home.tier.list_packs(node, first) if entry.name.sequence not in known)
     # At start nobody else writes to the index; while the node runs nobody shall wait for more than one pack, nor for the tier.
     while some := list(islice(entries, at_once)):
         names = [entry.name for entry in some]

@@ -31,6 +31,11 @@ class Home:
     slot : str
         Place of a process that writes to the journal, as `dimse-0`; empty for one that only reads.
 
+    Attributes
+    ----------
+    looked_back_at : float
+        When packs were last looked for behind the last one known too, by time.monotonic(); recovery does it before this is opened.
+
     Raises
     ------
     Locked
@@ -48,6 +53,7 @@ class Home:
         self.index = Index(data / "index", settings.index.map_bytes_max, settings.index.revision_served)
         self.tier = open_tier(settings.node.tier, data / "packs", disk, settings.webhdfs)
         self.pool = Pool(self.tier, data / "pool", settings.pool, disk)
+        self.looked_back_at = time.monotonic()
         self._room_until, self._unlooked_bytes = 0.0, 0
 
     def close(self) -> None:

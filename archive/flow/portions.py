@@ -20,7 +20,8 @@ def portions(series: Iterable[list[Instance]], length_of: Callable[[Instance], i
     portion: list[Instance] = []
     length = 0
     for instances in series:
-        if portion and length + sum(map(length_of, instances)) > bytes_target:
+        too_long = length + sum(map(length_of, instances)) > bytes_target
+        if portion and (too_long or len(portion) + len(instances) > INSTANCES_PER_PACK_MAX):
             yield portion
             portion, length = [], 0
         for instance in instances:

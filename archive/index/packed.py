@@ -183,6 +183,10 @@ class PackedIndex:
         keys = t.keys_before("names", prefix, prefix + b"\xff" * 9, 1)
         return int(_NUMBER.unpack(keys[0][-8:])[0]) if keys else 0
 
+    def sequences(self, t: Transaction, node: str) -> set[int]:
+        """Numbers of a node's packs."""
+        return {_NUMBER.unpack(key[-8:])[0] for key, _ in t.scan("names", name_key(node, 0)[:-8])}
+
     def last_revision(self, t: Transaction, node: str) -> int:
         """Highest sequence of a node (by its UUID) in any pack, 0 without any."""
         value = t.get("meta", b"sequence " + node.encode())

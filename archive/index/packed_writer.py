@@ -56,12 +56,14 @@ class PackedWriter:
         for part, crcs in _parts(tail.block_crcs):
             t.append("blocks", _PART.pack(pack_id, part), struct.pack(f"<{len(crcs)}I", *crcs))
         superseded = self._supersede(t, name, pack_id, header["supersedes"])
+        if (by := self._superseder(t, name)) is not None:  # It was damaged, or away, when that one came.
+            self._mark_superseded(t, pack_id, by.pack_id)
         series = SeriesWriter(self._index, t)
         for deletion in tail.deletions:
             t.put("deletions", b"record " + str(deletion.revision).encode(), dumps(deletion.to_json()))
             self._delete(t, deletion, series)
         for one in tail.series:
-            self._add_instances(t, pack_id, one, superseded, series)
+            self._add_instances(t, name, pack_id, one, superseded, series)
         series.settle()
         self._raise_revisions(t, [d.revision for d in descriptors] + [d.revision for d in tail.deletions])
         self._change(t, {"kind": "pack", "pack": str(name)})
@@ -139,14 +141,34 @@ class PackedWriter:
         """Ids of the packs that are superseded now; a node speaks for its own packs alone."""
         out = set()
         for node, sequence in supersedes:
-            info = self._index.find_pack(t, node, sequence) if node == name.node else None
+            if node != name.node:
+                continue
+            key = _superseded_key(node, sequence)
+            if sequence < name.sequence and t.get("meta", key) is None:
+                t.put("meta", key, _NUMBER.pack(name.sequence))
+            info = self._index.find_pack(t, node, sequence)
             if info is not None:
                 out.add(info.pack_id)
                 if not self._index.is_superseded(t, info.pack_id):
-                    t.put("superseded", _ID.pack(info.pack_id), _SUPERSEDED.pack(now_us(), pack_id))
+                    self._mark_superseded(t, info.pack_id, pack_id)
         return out
 
-    def _add_instances(self, t: Transaction, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter) -> None:
+    def _superseder(self, t: Transaction, name: PackName) -> PackInfo | None:
+        """The pack in which the content of one went on that is only known now, or again."""
+        sequence = name.sequence
+        while value := t.get("meta", _superseded_key(name.node, sequence)):
+            sequence = _NUMBER.unpack(value)[0]
+            if (info := self._index.find_pack(t, name.node, sequence)) is not None:
+                return info
+        return None
+
+    @staticmethod
+    def _mark_superseded(t: Transaction, pack_id: int, by: int) -> None:
+        t.put("superseded", _ID.pack(pack_id), _SUPERSEDED.pack(now_us(), by))
+
+    def _add_instances(
+        self, t: Transaction, name: PackName, pack_id: int, row: SeriesRow, superseded: set[int], series: SeriesWriter
+    ) -> None:
         key = SeriesKey(row.study_instance_uid, row.series_instance_uid)
         chunks = ChunkWriter(t, pack_id, key, self._code)
         taken: dict[int, InstanceDescriptor] = {}
@@ -161,7 +183,11 @@ class PackedWriter:
                 old = next((o for o in others if o[1].revision == d.revision), None)
                 if old is not None:
                     if old[1].place[0] not in superseded:
-                        continue
+                        earlier = self._index.pack(t, old[1].place[0]).name
+                        if earlier.node != name.node or earlier.sequence >= name.sequence:
+                            continue
+                        # It went on in another pack, and that one in this; the one between was damaged, or away.
+                        superseded |= self._supersede(t, name, pack_id, [[earlier.node, earlier.sequence]])
                     self._remove(t, *old)
                 further = len(others) > (old is not None)
             chunks.add(row.first + number, offset, d, further=further)
@@ -192,6 +218,11 @@ class PackedWriter:
                 if located.revision == revision:
                     self._remove(t, place, located)
                     series.touch(located.series_key)
+
+
+def _superseded_key(node: str, sequence: int) -> bytes:
+    """Of table `meta`: under which number, always a higher one, a pack's content went on."""
+    return b"superseded " + name_key(node, sequence)
 
 
 def _parts(block_crcs: list[int]) -> Iterator[tuple[int, list[int]]]:

@@ -13,7 +13,11 @@ import pytest
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, evt
 
+from archive.dicom.commitment import Reference
 from archive.dimse import reporting
+from archive.dimse.command import Command
+from archive.dimse.pdu import AssociationEnded
+from archive.flow.commitment_requests import CommitmentRequests, requests_folder
 from tests.dimse.archives import Archive, archive_of
 from tests.kit import free_port, make_series
 
@@ -262,3 +266,53 @@ def test_the_same_transaction_again(archive: Archive, modality: Modality) -> Non
     archive.pack()
     assert modality.told() == (1, uids(series), {})
     association.release()
+
+
+def test_who_asks_again_is_told_where_it_asked_last(tmp_path: Path, modality: Modality) -> None:
+    """A requestor without an address, whose first association was over before the report."""
+    series = make_series(2)
+    with archive_of(tmp_path / "data", {}) as archive:
+        archive.keep(*series)
+        first = modality.associate(archive, "STRANGER")
+        assert modality.ask(first, series, "1.2.3.4") == 0x0000
+        first.release()
+        assert not modality.arrived.wait(1.0)
+        again = modality.associate(archive, "STRANGER")
+        assert modality.ask(again, series, "1.2.3.4") == 0x0000
+        archive.pack()
+        assert modality.told() == (1, uids(series), {})
+        assert settled(archive)
+        again.release()
+
+
+def test_a_former_holder_lets_go(tmp_path: Path, modality: Modality) -> None:
+    """It was asked again of another process."""
+    series = make_series(1)
+    with archive_of(tmp_path / "data", {}) as archive:
+        archive.keep(*series)
+        association = modality.associate(archive, "STRANGER")
+        assert modality.ask(association, series, "1.2.3.4") == 0x0000
+        other = CommitmentRequests(requests_folder(archive.home.settings))
+        held = other.keep("STRANGER", "1.2.3.4", [Reference(one.SOPClassUID, one.SOPInstanceUID) for one in series])
+        archive.pack()
+        assert not modality.arrived.wait(2.0)
+        assert other.is_current(held)
+        other.release(held)
+        assert not settled(archive), "whoever takes it has no association to tell it on"
+        association.release()
+
+
+def test_a_request_whose_answer_is_not_taken_is_answered(archive: Archive, modality: Modality, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: Any, **__: Any) -> bytes:
+        raise AssociationEnded("it hung up")
+
+    series = make_series(1)
+    archive.keep(*series)
+    archive.pack()
+    association = modality.associate(archive)
+    with monkeypatch.context() as patch, pytest.raises(AttributeError):
+        patch.setattr(Command, "respond", ended)
+        modality.ask(association, series)
+    with modality.listening():
+        assert modality.told() == (1, uids(series), {})
+    assert settled(archive)

@@ -114,7 +114,6 @@ def test_what_is_awaited_is_packed_at_once_and_nothing_else(data: Path) -> None:
         life.send(*OBJECTS, make_object(2, 1, 1))
         requests = CommitmentRequests(requests_folder(life.home.settings))
         held = requests.keep("MODALITY", "1.2.3", [ALL[0], NOBODY])
-        assert held is not None
         awaited = AwaitedSeries(life.home, requests)
         assert {key.series_instance_uid for key in awaited.series()} == {OBJECTS[0].series_instance_uid}
         stop = threading.Event()
@@ -165,7 +164,6 @@ def folder(tmp_path: Path) -> Path:
 def test_a_request_is_there_for_whoever_comes_next(folder: Path) -> None:
     first, second = CommitmentRequests(folder), CommitmentRequests(folder)
     held = first.keep("MODALITY", "1.2.3", ALL)
-    assert held is not None
     assert list(second.take()) == [], "another process holds it"
     first.release(held)
     [taken] = second.take()
@@ -176,28 +174,57 @@ def test_a_request_is_there_for_whoever_comes_next(folder: Path) -> None:
 
 
 def test_the_same_request_again_is_one_and_another_of_its_name_is_refused(folder: Path) -> None:
-    requests = CommitmentRequests(folder)
-    assert requests.keep("MODALITY", "1.2.3", ALL) is not None
-    assert requests.keep("MODALITY", "1.2.3", ALL) is None
+    requests, other = CommitmentRequests(folder), CommitmentRequests(folder)
+    former = requests.keep("MODALITY", "1.2.3", ALL)
+    assert requests.is_current(former)
+    held = other.keep("MODALITY", "1.2.3", ALL)
+    assert other.is_current(held) and not requests.is_current(former)
     with pytest.raises(Duplicate):
         requests.keep("MODALITY", "1.2.3", ALL[:1])
-    assert requests.keep("OTHER", "1.2.3", ALL[:1]) is not None
+    requests.keep("OTHER", "1.2.3", ALL[:1])
     assert len(requests.names()) == 2
+    requests.forget(former)
+    assert other.is_current(held) and len(requests.names()) == 2, "what took its place stays"
+    assert list(requests.take()) == [], "and is held"
+    other.forget(held)
+    assert len(requests.names()) == 1
 
 
 def test_there_is_a_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commitment_requests, "REQUESTS_MAX", 2)
     requests = CommitmentRequests(folder)
     for n in (1, 2):
-        assert requests.keep("MODALITY", f"1.2.{n}", ALL) is not None
+        requests.keep("MODALITY", f"1.2.{n}", ALL)
     with pytest.raises(Exhausted):
         requests.keep("MODALITY", "1.2.3", ALL)
+    requests.keep("MODALITY", "1.2.1", ALL)  # It takes the place of the first.
+
+
+def test_one_requestor_leaves_room_for_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commitment_requests, "REQUESTS_OF_TITLE_MAX", 2)
+    requests = CommitmentRequests(folder)
+    for n in (1, 2):
+        requests.keep("MODALITY", f"1.2.{n}", ALL)
+    with pytest.raises(Exhausted, match="2 storage commitment requests of MODALITY"):
+        requests.keep("MODALITY", "1.2.3", ALL)
+    requests.keep("MODALITY", "1.2.2", ALL)
+    requests.keep("OTHER", "1.2.3", ALL)
+
+
+def test_a_request_under_the_name_of_an_earlier_version_is_taken(folder: Path) -> None:
+    requests = CommitmentRequests(folder)
+    held = requests.keep("MODALITY", "1.2.3", ALL)
+    held.path.rename(folder / held.path.name.removeprefix(held.request.prefix))
+    requests.release(held)
+    [taken] = requests.take()
+    assert taken.request == held.request and requests.is_current(taken)
+    requests.forget(taken)
+    assert requests.names() == []
 
 
 def test_what_cannot_be_read_is_named_and_holds_nobody_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     requests = CommitmentRequests(folder)
     held = requests.keep("MODALITY", "1.2.3", ALL)
-    assert held is not None
     requests.release(held)
     (folder / "damaged.json").write_bytes(b'{"calling_ae_title": 1}')
     (folder / ".half.part").write_bytes(b"{")

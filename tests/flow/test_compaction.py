@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from archive.flow.check import verify
+from archive.flow.compaction_choice import _series_over_packs, choose
 from archive.flow.recovery import rebuild_index
 from archive.flow.series_view import whole_extent
 from archive.flow.superseded import delete_superseded
 from archive.index.located import SeriesKey
 from tests.flow.compacting import all_rows, allowed, compact, delete, pack_each, revisions, tails, uids
-from tests.flow.objects import NAME, Life, living, make_object, pack_files
+from tests.flow.objects import NAME, Life, Object, living, make_object, pack_files
 
 SERIES = SeriesKey("1.2.1", "1.2.1.1")
 
@@ -166,6 +167,67 @@ def test_a_large_series_and_full_packs_are_left_alone(data: Path) -> None:
             assert compact(life).packs_written == 0
         assert len(pack_files(data)) == packs
         assert all(path.stat().st_size < target * 1.2 for path in pack_files(data))
+
+
+def chained(life: Life, packs: int, instances: int, pixel_bytes: int) -> list[Object]:
+    """Each pack holds the end of one series and the start of the next."""
+    sent = []
+    for number in range(packs):
+        ends = [make_object(1, number, n, pixel_bytes=pixel_bytes) for n in range(instances, 2 * instances)]
+        starts = [make_object(1, number + 1, n, pixel_bytes=pixel_bytes) for n in range(instances)]
+        life.send(*ends, *starts)
+        life.packer.pack_now()
+        sent += ends + starts
+    return sent
+
+
+def split(life: Life) -> int:
+    """How often a series goes on in another pack."""
+    return sum(len(lengths) - 1 for lengths in _series_over_packs(life.home.index.packed))
+
+
+@pytest.mark.parametrize(("pixel_bytes", "instances_max"), [(80_000, 16384), (1000, 12)])
+def test_packs_that_hang_together_by_series_are_written_in_bounded_groups(
+    data: Path, pixel_bytes: int, instances_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("compaction_choice", "portions"):
+        monkeypatch.setattr(f"archive.flow.{module}.INSTANCES_PER_PACK_MAX", instances_max)
+    target = 1 << 20
+    settings = allowed(data, packer={"pack_bytes_target": target})
+    with living(settings) as life:
+        sent = chained(life, 12, 3, pixel_bytes)
+        before, runs = split(life), 0
+        while groups := list(choose(life.home, every_deletion=False)):
+            for group in groups:
+                assert sum(info.held for info in group) <= 2 * target
+                assert sum(info.instances for info in group) <= 2 * instances_max
+            compact(life)
+            after, runs = split(life), runs + 1
+            assert after < before and runs < 12, "each run brings series together, and it ends"
+            before = after
+        assert runs
+        life.assert_served(sent)
+    assert verify(settings) == []
+
+
+def test_a_series_that_fits_into_a_pack_is_not_cut(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next run would bring it together, and so on."""
+    for module in ("compaction_choice", "portions"):
+        monkeypatch.setattr(f"archive.flow.{module}.INSTANCES_PER_PACK_MAX", 8)
+    with living(allowed(data)) as life:
+        sent = chained(life, 2, 4, 100)
+        compact(life)
+        assert split(life) == 0
+        assert compact(life).packs_written == 0
+        life.assert_served(sent)
+
+
+def test_a_series_in_two_full_packs_is_brought_together(data: Path) -> None:
+    with living(allowed(data, packer={"pack_bytes_target": 1 << 20})) as life:
+        sent = chained(life, 2, 4, 120_000)
+        compact(life)
+        assert split(life) == 0
+        life.assert_served(sent)
 
 
 def test_random_packs_and_deletions_come_out_the_same(data: Path) -> None:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from archive.config import Settings
 from archive.errors import Damaged, Unavailable
-from archive.flow.following import next_sequence
+from archive.flow.check import verify
+from archive.flow.following import adopt_packs, next_sequence
 from archive.flow.home import Home
 from archive.flow.recovery import rebuild_index, recover
+from archive.flow.superseded import delete_superseded
 from archive.pack.naming import PackName
 from archive.pack.pack_reader import TailBytes
 from archive.tier.directory import DirectoryTier
 from archive.tier.protocol import Tier
 from archive.tier.tails import fetch_pack_tail, read_pack_tail
+from tests.flow.compacting import allowed, compact, delete, pack_each
 from tests.flow.objects import NAME, living, make_object, pack_files, settings_of
 
 
@@ -37,7 +41,7 @@ def test_a_damaged_last_pack_does_not_block_the_number_behind_it(data: Path) -> 
         assert life.packer.pack_now().packs == 1
         life.assert_served([make_object(1, 1, 1), make_object(2, 1, 1), third])  # The journal still had the second.
     assert [path.name[:12] for path in pack_files(data)] == ["000000000001", "000000000002", "000000000003"]
-    assert recover(settings).damaged == []  # Its number lies behind; `verify` names it.
+    assert len(recover(settings).damaged) == 1  # Every start looks whether it was mended.
 
 
 def test_a_node_starts_while_its_tier_is_away_and_takes_its_packs_in_later(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +144,95 @@ def test_tails_are_taken_in_whether_they_are_read_ahead_or_not(data: Path, ahead
     assert text.startswith(f"pack {NAME}/000000000/000000000002-")
     with living(settings_of(data)) as life:
         life.assert_served([one for number, one in enumerate(objects) if number not in (1, 3)])
+
+
+def two_nodes(tmp_path: Path) -> tuple[Settings, Settings]:
+    one, two = (allowed(tmp_path / name, node={"data": tmp_path / name, "name": name, "tier": f"file://{tmp_path}/tier"}) for name in "ab")
+    return one, two
+
+
+def break_tail(pack: Path) -> bytes:
+    """What it held before."""
+    pack.chmod(0o640)
+    good = pack.read_bytes()
+    pack.write_bytes(good[:-40] + bytes([good[-40] ^ 1]) + good[-39:])
+    return good
+
+
+@pytest.mark.parametrize("how", ["start", "following"])
+def test_a_pack_that_was_damaged_is_taken_in_once_it_is_mended(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = two_nodes(tmp_path)
+    recover(two)
+    sent = [make_object(1, 1, 1), make_object(2, 1, 1)]
+    with living(one) as first, living(two) as second:
+        pack_each(first, sent[0])
+        (pack,) = (tmp_path / "tier").rglob("*.zip")
+        good = break_tail(pack)
+        assert len(adopt_packs(second.home, own=False).damaged) == 1
+        pack_each(first, sent[1])
+        assert adopt_packs(second.home, own=False).adopted == 1
+        pack.write_bytes(good)
+        assert adopt_packs(second.home, own=False).adopted == 0, "it does not look at every pack each time"
+    assert ["the next start" in finding.detail for finding in verify(two)] == [True]
+    if how == "start":
+        assert recover(two).packs_adopted == 1
+    with living(two) as second:
+        monkeypatch.setattr("archive.flow.following.LOOK_BACK_SECONDS", 0.0)
+        assert adopt_packs(second.home, own=False).adopted == (how == "following")
+        second.assert_served(sent)
+    assert verify(two) == []
+
+
+def test_a_pack_that_comes_after_the_one_that_supersedes_it_is_superseded(tmp_path: Path) -> None:
+    """One with an object, and one with nothing but a deletion."""
+    one, two = two_nodes(tmp_path)
+    recover(two)
+    with living(one) as first:
+        sent = pack_each(first, *(make_object(1, 1, number) for number in range(3)))
+        delete(first, sent[2].sop_instance_uid)
+        first.packer.pack_now()
+        packs = sorted((tmp_path / "tier").rglob("*.zip"))
+        good = {pack: break_tail(pack) for pack in (packs[0], packs[3])}
+        assert len(recover(two).damaged) == 2
+        for pack, data in good.items():
+            pack.write_bytes(data)
+        compact(first, grace_seconds=3600.0)
+        for pack in good:
+            break_tail(pack)
+        assert len(recover(two).damaged) == 2
+        for pack, data in good.items():
+            pack.write_bytes(data)
+        assert recover(two).packs_adopted == 2
+        assert verify(two) == []
+        assert delete_superseded(first.home, 0.0) == []
+    with living(two) as second:
+        delete_superseded(second.home, 0.0)
+        second.assert_served(sent[:2])
+        with second.home.index.packed.environment.reading() as t:
+            assert second.home.index.packed.counts(t)["packs"] == 1
+    assert verify(two) == []
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_content_that_went_on_twice_while_the_pack_between_was_damaged_is_found(tmp_path: Path, comes_late: bool) -> None:
+    one, two = two_nodes(tmp_path)
+    with living(one) as first:
+        sent = pack_each(first, *(make_object(1, 1, number) for number in range(2)))
+        recover(two)
+        compact(first, grace_seconds=3600.0)
+        between = max((tmp_path / "tier").rglob("*.zip"))
+        good = break_tail(between)
+        assert len(recover(two).damaged) == 1
+        between.write_bytes(good)
+        sent += pack_each(first, make_object(1, 1, 2))
+        compact(first, grace_seconds=3600.0)
+        break_tail(between)
+        assert recover(two).packs_adopted == 2
+        between.write_bytes(good)
+        if comes_late:
+            assert recover(two).packs_adopted == 1
+        assert delete_superseded(first.home, 0.0) == []
+    with living(two) as second:
+        delete_superseded(second.home, 0.0)
+        second.assert_served(sent)
+    assert verify(two) == []

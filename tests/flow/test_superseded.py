@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -11,6 +12,7 @@ from archive.disk import Bytes
 from archive.errors import Damaged, Exhausted, Unavailable, UnknownFormat
 from archive.flow import following, housekeeping, packing
 from archive.flow.check import verify
+from archive.flow.compaction import Compactor
 from archive.flow.following import Followed, adopt_packs
 from archive.flow.housekeeping import Housekeeping
 from archive.flow.recovery import recover
@@ -21,6 +23,8 @@ from archive.tier.directory import DirectoryTier
 from tests.flow.compacting import allowed, compact, delete, pack_each
 from tests.flow.objects import NAME, Life, living, make_object, pack_files
 from tests.flow.test_packing import wait_for
+
+TARGET = {"pack_bytes_target": 1 << 20}
 
 
 def test_old_packs_rest_until_their_grace_is_over(data: Path) -> None:
@@ -207,4 +211,49 @@ def test_a_second_node_follows(tmp_path: Path) -> None:
             assert second.home.index.packed.superseded(t) == []
             assert second.home.index.packed.counts(t)["packs"] == 1
         assert compact(second).packs_read == 0, "packs of others are theirs"
+    assert verify(two) == []
+
+
+def test_what_is_found_in_no_other_pack_yet_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a pack's content went on when its mount was away for a moment."""
+    one, two = (
+        allowed(tmp_path / name, node={"data": tmp_path / name, "name": name, "tier": f"file://{tmp_path}/tier"}, packer=TARGET)
+        for name in ("one", "two")
+    )
+    with living(one) as first, living(two) as second:
+        sent = [make_object(1, 1, number, pixel_bytes=400_000) for number in range(3)]
+        for part in sent[:2], sent[2:]:
+            first.send(*part)
+            first.packer.pack_now()
+        adopt_packs(second.home, own=False)
+        with first.home.index.packed.environment.reading() as t:
+            old = list(first.home.index.packed.packs(t))
+        publish = first.packer.publish
+        published: list[PackName] = []
+
+        def once(*arguments: Any) -> PackName:
+            if published:
+                raise Unavailable("the tier is away after the first of two packs")
+            published.append(publish(*arguments))
+            return published[0]
+
+        compactor = Compactor(first.home, first.packer)
+        with monkeypatch.context() as patch:
+            patch.setattr(first.packer, "publish", once)
+            with pytest.raises(Unavailable):
+                compactor._write(old)
+        adopt_packs(second.home, own=False)
+        (tmp_path / "tier").rename(tmp_path / "away")
+        (tmp_path / "tier").mkdir()
+        Housekeeping(second.home).tend_now()
+        (tmp_path / "tier").rmdir()
+        (tmp_path / "away").rename(tmp_path / "tier")
+        second.home.pool._packs.clear()
+        second.home.index.packed._packs.clear()  # As in another process.
+        second.assert_served(sent)
+        compactor.compact(grace_seconds=0.0)
+        Housekeeping(second.home).tend_now()
+        second.assert_served(sent)
+        with second.home.index.packed.environment.reading() as t:
+            assert second.home.index.packed.superseded(t) == []
     assert verify(two) == []
