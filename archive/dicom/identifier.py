@@ -89,7 +89,7 @@ def _read_level(data: memoryview, start: int, end: int, outer: Context, above: P
             raw = bytes(data[element.offset : element.offset + element.length])
             vr = context.vr_of(element)
             if vr == "UN" and not element.undefined:
-                vr = vr_of(tag)  # A list too long for the length field of its VR goes as UN (DICOM PS3.5 6.2.2).
+                vr = vr_of(tag)[:2]  # A list too long for the length field of its VR goes as UN (DICOM PS3.5 6.2.2).
             if tag == SPECIFIC_CHARACTER_SET:
                 character_set = raw
             elif element.tag >> 16 & 1 or vr in BINARY_VRS:
