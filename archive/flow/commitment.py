@@ -4,7 +4,6 @@ Committed is an instance all of whose revisions lie in packs that were looked at
 index says, and with the SHA-256 that stands in their name. A pack that was found whole is believed for an hour.
 """
 
-import hashlib
 import logging
 import threading
 import time
@@ -14,12 +13,12 @@ from archive.dicom.commitment import FailureReason, Reference, Verdict
 from archive.errors import Damaged, NotFound
 from archive.flow.commitment_requests import CommitmentRequests
 from archive.flow.home import Home
+from archive.flow.looks import Looks, digest_at_rest
 from archive.index.located import Located, PackPlace, SeriesKey
 from archive.index.packed import PackInfo
 
 logger = logging.getLogger(__name__)
 
-BELIEVED_SECONDS = 3600.0
 LOOK_SECONDS = 0.5
 LOOK_RESTS = 20
 """What is awaited is looked for so rarely, however many references all requests have, that it costs packing a small share."""
@@ -30,8 +29,7 @@ class Commitment:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._lock = threading.Lock()
-        self._whole: dict[str, float] = {}
+        self._looks = Looks()
 
     def judge(self, references: Sequence[Reference], go_on: Callable[[], None] = lambda: None) -> Verdict | None:
         """What is to be told; None while something waits to be packed.
@@ -87,17 +85,14 @@ class Commitment:
         packed = self._home.index.packed
         with packed.environment.reading() as t:
             info = packed.pack(t, pack_id)
-        name, now = str(info.name), time.monotonic()
-        with self._lock:
-            if now - self._whole.get(name, -BELIEVED_SECONDS) < BELIEVED_SECONDS:
-                return ""
+        if self._looks.found(info) is not None:
+            return ""
+        began = time.monotonic()
         try:
             self._check(info, go_on)
         except (Damaged, NotFound) as error:
-            return f"pack {name}: {error}"
-        with self._lock:
-            self._whole[name] = now
-            self._whole = {n: at for n, at in self._whole.items() if now - at < BELIEVED_SECONDS}
+            return f"pack {info.name}: {error}"
+        self._looks.note(info, "", began)  # Only what is whole: who mends a pack is not made to wait.
         return ""
 
     def _check(self, info: PackInfo, go_on: Callable[[], None]) -> None:
@@ -107,12 +102,9 @@ class Commitment:
             raise Damaged(f"is {length} bytes long, should be {info.length}")
         if self._home.settings.commitment.check == "length":
             return
-        digest = hashlib.sha256()
-        for data in tier.stream(info.name, 0, info.length):
-            go_on()
-            digest.update(data)
-        if digest.hexdigest() != info.name.digest:
-            raise Damaged(f"its SHA-256 is {digest.hexdigest()}, not the one in its name")
+        digest = digest_at_rest(tier, info.name, info.length, go_on)
+        if digest != info.name.digest:
+            raise Damaged(f"its SHA-256 is {digest}, not the one in its name")
 
 
 class AwaitedSeries:

@@ -1,14 +1,13 @@
 """The end of packs whose content goes on in others: deleted after a grace period, once those others are proved to be whole."""
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
 
 from archive.errors import BadInput, Damaged, NotFound, Unavailable
-from archive.flow.commitment import BELIEVED_SECONDS
 from archive.flow.home import Home
+from archive.flow.looks import Looks, digest_at_rest
 from archive.index.packed import PackInfo
 from archive.index.packed_writer import PackedWriter
 from archive.pack.pack_reader import PackTail
@@ -16,23 +15,6 @@ from archive.pack.segment import now_us
 from archive.tier.tails import read_pack_tail
 
 logger = logging.getLogger(__name__)
-
-
-class Looks:
-    """What packs were found to be at a look less than an hour ago: whole, or why not."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, tuple[float, str]] = {}
-
-    def note(self, info: PackInfo, wrong: str) -> None:
-        now = time.monotonic()
-        self._found = {i: found for i, found in self._found.items() if now - found[0] < BELIEVED_SECONDS}
-        self._found[info.pack_id] = now, wrong
-
-    def found(self, info: PackInfo) -> str | None:
-        """What is wrong with it, nothing where it is whole; None where it was not looked at."""
-        at, wrong = self._found.get(info.pack_id, (-BELIEVED_SECONDS, ""))
-        return wrong if time.monotonic() - at < BELIEVED_SECONDS else None
 
 
 class Superseded:
@@ -72,7 +54,7 @@ class Superseded:
             self._prove(info, stop)
         except (BadInput, Damaged, NotFound) as error:
             logger.error("superseded pack %s is kept: %s", info.name, error)
-            self._kept.note(info, str(error))
+            self._kept.note(info, str(error), time.monotonic())
             return f"{info.name}: {error}"
         self._home.tier.delete(info.name)
         _forget(self._home, info)
@@ -94,8 +76,9 @@ class Superseded:
         for successor in successors:
             wrong = self._successors.found(successor)
             if wrong is None:
+                began = time.monotonic()
                 wrong = _read_whole(self._home, successor, stop)
-                self._successors.note(successor, wrong)
+                self._successors.note(successor, wrong, began)
             if wrong:
                 raise Damaged(wrong)
         if tail.deletions:
@@ -144,12 +127,13 @@ def _successors(home: Home, info: PackInfo, tail: PackTail) -> Iterable[PackInfo
 
 def _read_whole(home: Home, info: PackInfo, stop: threading.Event | None) -> str:
     """What is wrong with a pack; nothing where every byte of it is as it should be."""
-    whole = hashlib.sha256()
+
+    def go_on() -> None:
+        if stop is not None and stop.is_set():
+            raise Unavailable("the node is stopping; what is done stays done")
+
     try:
-        for piece in home.tier.stream(info.name, 0, home.tier.length(info.name)):
-            if stop is not None and stop.is_set():
-                raise Unavailable("the node is stopping; what is done stays done")
-            whole.update(piece)
+        digest = digest_at_rest(home.tier, info.name, home.tier.length(info.name), go_on)
     except (BadInput, Damaged, NotFound) as error:
         return str(error)
-    return "" if whole.hexdigest() == info.name.digest else f"pack {info.name}, which holds its content, does not match its digest"
+    return "" if digest == info.name.digest else f"pack {info.name}, which holds its content, does not match its digest"
