@@ -62,7 +62,7 @@ def settle_deletions(home: Home) -> None:
         if sequence in void:
             continue
         with packed.environment.reading() as t:
-            applied = all(packed.is_revision_deleted(t, revision) for revision, _ in deletion.deleted)
+            applied = packed.is_done(t, deletion)
         if not applied:
             refuse(home, (location.segment, sequence))
             continue

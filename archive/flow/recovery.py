@@ -239,7 +239,7 @@ class _Recovery:
             with self._packed.environment.reading() as t:
                 if self._packed.is_deletion_known(t, deletion.revision):
                     continue
-                applied = all(self._packed.is_revision_deleted(t, revision) for revision, _ in deletion.deleted)
+                applied = self._packed.is_done(t, deletion)
             with self._pending.environment.writing() as t:
                 self._pending.add_deletion(t, location, deletion)
             if not applied:

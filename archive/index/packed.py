@@ -22,7 +22,7 @@ from archive.index.chunk import Chunk, InstanceRow
 from archive.index.environment import Environment, Transaction
 from archive.index.frame_table import join_frames, whole_frames
 from archive.index.located import Located, PackPlace, SeriesKey, hash_uid
-from archive.pack.descriptor import Plan, Revision
+from archive.pack.descriptor import Deletion, Plan, Revision
 from archive.pack.naming import PackName
 
 TABLES = {
@@ -198,6 +198,10 @@ class PackedIndex:
 
     def is_revision_deleted(self, t: Transaction, revision: Revision) -> bool:
         return t.get("deletions", str(revision).encode()) is not None
+
+    def is_done(self, t: Transaction, deletion: Deletion) -> bool:
+        """Whether all that a deletion names is deleted."""
+        return all(self.is_revision_deleted(t, revision) for revision, _ in deletion.deleted)
 
     def deleted(self, t: Transaction) -> int:
         """Objects that were ever deleted."""
